@@ -1,1 +1,3 @@
+//! The `calib8` command.
+
 fn main() {}

@@ -1,0 +1,1 @@
+//! Find images and labels, decode, preprocess into arrays, prefetch. Knows no model.

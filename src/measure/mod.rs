@@ -1,0 +1,1 @@
+//! Throughput, latency, per-layer time; paired comparison and its statistics.

@@ -1,0 +1,48 @@
+//! What can be wrong with a model file. Each message says where, what, and what to do.
+
+use std::path::PathBuf;
+
+/// An error of the model room.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file can't be read.
+    #[error("{path}: cannot read the model: {source}")]
+    Read {
+        /// The model file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file isn't ONNX, or is cut short.
+    #[error("{path}: not a valid ONNX file ({what}); {hint}")]
+    NotOnnx {
+        /// The model file.
+        path: PathBuf,
+        /// What the decoder met.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The graph breaks a rule of ONNX or of what calib8 takes.
+    #[error("{path}: {what}; {hint}")]
+    Invalid {
+        /// The model file.
+        path: PathBuf,
+        /// What was found, naming node and tensor.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// One node can't be handled.
+    #[error("{path}: node '{node}' ({op_type}): {what}")]
+    Node {
+        /// The model file.
+        path: PathBuf,
+        /// Name of the node.
+        node: String,
+        /// Its operator.
+        op_type: String,
+        /// What was found, and what was expected.
+        what: String,
+    },
+}

@@ -1,0 +1,93 @@
+//! ONNX in and out: read, check, inspect, simplify, write. Knows no engine.
+//!
+//! A [`Model`] is a `ModelProto` that was read whole and checked, with the path and hash it came
+//! from. All rewriting (simplification, quantization, lowering) works on the `ModelProto`, with
+//! the small vocabulary of [`graph`].
+
+pub mod error;
+pub mod graph;
+mod load;
+pub mod shapes;
+
+pub use error::ModelError;
+pub use tract_onnx::pb;
+
+use std::path::{Path, PathBuf};
+
+/// An ONNX model in memory, checked to be well formed (see [`Model::load`]).
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The file this was read from, or a name for a model made in memory.
+    pub path: PathBuf,
+    /// SHA-256 of the file's bytes, lower-case hex; empty for a model made in memory.
+    pub sha256: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// The message itself. External data is loaded into it.
+    pub proto: pb::ModelProto,
+}
+
+/// One dimension of an input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dim {
+    /// A number in the file.
+    Fixed(usize),
+    /// A named or unnamed symbol, to be chosen when the model is loaded.
+    Symbol(String),
+}
+
+/// An input or output of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Its name in the graph.
+    pub name: String,
+    /// ONNX element type (`TensorProto.DataType`), 1 is float.
+    pub elem_type: i32,
+    /// Its shape as declared; empty when the file declares none.
+    pub dims: Vec<Dim>,
+}
+
+impl Model {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// [`ModelError`], which names the file and what to do: it cannot be read, is not ONNX or is
+    /// cut short, has no graph, an unsupported opset, a cycle, a tensor used before it is made,
+    /// external data that is missing or outside the model's folder.
+    pub fn load(path: &Path) -> Result<Model, ModelError> {
+        load::load(path)
+    }
+
+    /// Wraps a message made in memory.
+    pub fn from_proto(name: impl Into<PathBuf>, proto: pb::ModelProto) -> Model {
+        Model { path: name.into(), sha256: String::new(), bytes: 0, proto }
+    }
+
+    /// The model as the bytes of an ONNX file. The same message gives the same bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        prost::Message::encode_to_vec(&self.proto)
+    }
+
+    /// The graph; every loaded model has one.
+    pub fn graph(&self) -> &pb::GraphProto {
+        static EMPTY: std::sync::OnceLock<pb::GraphProto> = std::sync::OnceLock::new();
+        self.proto.graph.as_ref().unwrap_or_else(|| EMPTY.get_or_init(Default::default))
+    }
+
+    /// Inputs that must be fed: graph inputs that are not initializers.
+    pub fn inputs(&self) -> Vec<Port> {
+        let graph = self.graph();
+        let fed = |v: &&pb::ValueInfoProto| !graph.initializer.iter().any(|i| i.name == v.name);
+        graph.input.iter().filter(fed).map(graph::port).collect()
+    }
+
+    /// Outputs in graph order.
+    pub fn outputs(&self) -> Vec<Port> {
+        self.graph().output.iter().map(graph::port).collect()
+    }
+
+    /// Version of the default operator set.
+    pub fn opset(&self) -> i64 {
+        graph::opset(&self.proto)
+    }
+}

@@ -1,0 +1,1 @@
+//! Observe activations, choose ranges, correct, write the INT8 model.

@@ -1,0 +1,1 @@
+//! The three accuracy reports: rows, metrics, aggregates, CSV, JSON, HTML.

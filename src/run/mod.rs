@@ -1,0 +1,1 @@
+//! One piece of work: plan, events, worker, gates. The only way in which work is ever done.

@@ -1,0 +1,184 @@
+//! Matrix products and dense convolutions: weights packed once, then rows of activations through them.
+
+use super::scalar::{self, Rows};
+use super::types::Output;
+use super::{Isa, SLACK, span};
+
+/// In the offsets of [`GemmWeights::indirect`]: this tap of this row is padding.
+pub const PAD: i32 = i32::MIN;
+
+/// How the accumulators leave, without the per-channel factors.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Store {
+    /// Requantized bytes.
+    U8 { zero_point: u8, lo: u8, hi: u8 },
+    /// Scaled floats.
+    F32,
+}
+
+/// The weights, biases and output factors of a product, in the order in which one tier reads them.
+#[derive(Debug)]
+pub struct GemmWeights {
+    isa: Isa,
+    n: usize,
+    taps: usize,
+    k: usize,
+    store: Store,
+    packed: Packed,
+}
+
+#[derive(Debug)]
+enum Packed {
+    Scalar(scalar::Gemm),
+}
+
+impl GemmWeights {
+    /// Packs the weights `[n][taps][k]` of `n` output channels for `isa`.
+    ///
+    /// `bias[n]` is `b/(sx·sw[n]) − zx·Σw[n]`: what the accumulator starts from, with the zero point of the
+    /// input already taken out.
+    ///
+    /// # Panics
+    /// A size is 0, a slice has another length than these sizes ask for, a factor of `output` is not finite
+    /// or (requantizing) negative, or this machine lacks `isa`.
+    pub fn pack(
+        isa: Isa,
+        n: usize,
+        taps: usize,
+        k: usize,
+        weights: &[i8],
+        bias: &[i32],
+        output: Output<'_>,
+    ) -> GemmWeights {
+        isa.assert_supported();
+        assert!(n > 0 && taps > 0 && k > 0, "an empty product: n {n}, taps {taps}, k {k}");
+        let count = n.checked_mul(taps).and_then(|count| count.checked_mul(k));
+        assert_eq!(Some(weights.len()), count, "weights must be [{n}][{taps}][{k}]");
+        assert_eq!(bias.len(), n, "one bias per output channel");
+        output.assert_valid(n);
+        let store = match output {
+            Output::U8 { zero_point, lo, hi, .. } => Store::U8 { zero_point, lo, hi },
+            Output::F32 { .. } => Store::F32,
+        };
+        let packed = Packed::Scalar(scalar::Gemm {
+            taps,
+            k,
+            weights: weights.to_vec(),
+            bias: bias.to_vec(),
+            factors: output.factors().to_vec(),
+        });
+        GemmWeights { isa, n, taps, k, store, packed }
+    }
+
+    /// The tier that these weights are packed for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Output channels.
+    pub fn channels(&self) -> usize {
+        self.n
+    }
+
+    /// `m` rows of `k` bytes, `lda` apart in `a`, times the weights; requantized to the first `n` bytes of
+    /// rows that are `ldo` apart in `out`: a 1×1 convolution over `m` pixels, or a fully connected layer.
+    ///
+    /// # Panics
+    /// There is more than one tap, the output is not [`Output::U8`], rows overlap (`lda < k`, `ldo < n`), or
+    /// `a` (with [`SLACK`] after the last row) or `out` is too short.
+    pub fn pointwise(&self, a: &[u8], lda: usize, m: usize, out: &mut [u8], ldo: usize) {
+        self.assert_pointwise(a, lda, m);
+        self.assert_output(m, ldo, out.len());
+        self.run_u8(a, Rows::Strided(lda), m, out, ldo);
+    }
+
+    /// As [`pointwise`](Self::pointwise), with [`Output::F32`].
+    ///
+    /// # Panics
+    /// As [`pointwise`](Self::pointwise).
+    pub fn pointwise_f32(&self, a: &[u8], lda: usize, m: usize, out: &mut [f32], ldo: usize) {
+        self.assert_pointwise(a, lda, m);
+        self.assert_output(m, ldo, out.len());
+        self.run_f32(a, Rows::Strided(lda), m, out, ldo);
+    }
+
+    /// A convolution by indirection: output row `r` is the sum over taps of the `k` bytes at
+    /// `a[offsets[r · taps + tap]]`, or at `pad_row` where the offset is [`PAD`], times that tap's weights.
+    ///
+    /// `pad_row` holds the input's zero point `k` times, and [`SLACK`] more bytes.
+    ///
+    /// # Panics
+    /// As [`pointwise`](Self::pointwise); or there are not `m · taps` offsets, or one is outside
+    /// `0..=a.len() − k − SLACK`, or `pad_row` is too short.
+    pub fn indirect(&self, a: &[u8], pad_row: &[u8], offsets: &[i32], m: usize, out: &mut [u8], ldo: usize) {
+        self.assert_indirect(a, pad_row, offsets, m);
+        self.assert_output(m, ldo, out.len());
+        self.run_u8(a, Rows::Indirect { offsets, pad_row }, m, out, ldo);
+    }
+
+    /// As [`indirect`](Self::indirect), with [`Output::F32`].
+    ///
+    /// # Panics
+    /// As [`indirect`](Self::indirect).
+    pub fn indirect_f32(
+        &self,
+        a: &[u8],
+        pad_row: &[u8],
+        offsets: &[i32],
+        m: usize,
+        out: &mut [f32],
+        ldo: usize,
+    ) {
+        self.assert_indirect(a, pad_row, offsets, m);
+        self.assert_output(m, ldo, out.len());
+        self.run_f32(a, Rows::Indirect { offsets, pad_row }, m, out, ldo);
+    }
+
+    #[track_caller]
+    fn assert_pointwise(&self, a: &[u8], lda: usize, m: usize) {
+        assert_eq!(self.taps, 1, "a product with several taps needs offsets");
+        assert!(lda >= self.k, "rows of {} bytes can't be {lda} apart", self.k);
+        let need = span(m, lda, self.k + SLACK);
+        assert!(a.len() >= need, "{m} rows, {lda} apart, and slack need {need} bytes, not {}", a.len());
+    }
+
+    #[track_caller]
+    fn assert_indirect(&self, a: &[u8], pad_row: &[u8], offsets: &[i32], m: usize) {
+        assert_eq!(Some(offsets.len()), m.checked_mul(self.taps), "one offset per row and tap");
+        let row = self.k + SLACK;
+        assert!(pad_row.len() >= row, "the padding row needs {row} bytes, not {}", pad_row.len());
+        assert!(a.len() >= row || m == 0, "a row and slack need {row} bytes, not {}", a.len());
+        // A negative offset is a huge u32, so one comparison covers both ends.
+        let last = a.len().saturating_sub(row).min(i32::MAX as usize) as u32;
+        let inside = offsets.iter().fold(true, |inside, &at| inside & ((at == PAD) | (at as u32 <= last)));
+        assert!(inside, "an offset is outside 0..={last}");
+    }
+
+    #[track_caller]
+    fn assert_output(&self, m: usize, ldo: usize, len: usize) {
+        assert!(ldo >= self.n, "rows of {} outputs can't be {ldo} apart", self.n);
+        let need = span(m, ldo, self.n);
+        assert!(len >= need, "{m} rows, {ldo} apart, need {need} outputs, not {len}");
+    }
+
+    fn run_u8(&self, a: &[u8], rows: Rows<'_>, m: usize, out: &mut [u8], ldo: usize) {
+        let Store::U8 { zero_point, lo, hi } = self.store else {
+            assert!(matches!(self.store, Store::U8 { .. }), "these weights were packed for f32 outputs");
+            return;
+        };
+        match &self.packed {
+            Packed::Scalar(gemm) => gemm.run(a, rows, m, |row, n, acc, mult| {
+                out[row * ldo + n] = scalar::requantize(acc, mult, zero_point, lo, hi);
+            }),
+        }
+    }
+
+    fn run_f32(&self, a: &[u8], rows: Rows<'_>, m: usize, out: &mut [f32], ldo: usize) {
+        assert!(matches!(self.store, Store::F32), "these weights were packed for u8 outputs");
+        match &self.packed {
+            Packed::Scalar(gemm) => gemm.run(a, rows, m, |row, n, acc, scale| {
+                out[row * ldo + n] = acc as f32 * scale;
+            }),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The specification: what every tier computes, in plain Rust.
+//!
+//! With input scale `sx` and zero point `zx`, weight scale `sw[n]`, output scale `sy` and zero point `zy`, a
+//! quantized product is
+//!
+//! ```text
+//! sy (y − zy) = Σ sx (x − zx) · sw[n] w[n]  + b[n]
+//!           y = rne(acc · sx·sw[n]/sy) + zy,   acc = bias[n] + Σ x·w[n],
+//!     bias[n] = b[n]/(sx·sw[n]) − zx Σ w[n]
+//! ```
+//!
+//! so the inner loop multiplies raw bytes, and the zero point of the input is in the bias. Accumulators are
+//! i32 and wrap; a sum that can't exceed 2³¹ (fewer than 65 000 taps × channels) never does.
+
+use super::gemm::PAD;
+use super::types::{Geometry, Output};
+
+/// `clamp(rne(f32(acc) · mult) + zero_point, lo, hi)`. Products beyond i32 saturate.
+pub(super) fn requantize(acc: i32, mult: f32, zero_point: u8, lo: u8, hi: u8) -> u8 {
+    let rounded = (acc as f32 * mult).round_ties_even() as i32;
+    rounded.saturating_add(i32::from(zero_point)).clamp(i32::from(lo), i32::from(hi)) as u8
+}
+
+/// Σ x·w over the shorter of both, wrapping.
+fn dot(x: &[u8], w: &[i8]) -> i32 {
+    x.iter().zip(w).fold(0i32, |sum, (&x, &w)| sum.wrapping_add(i32::from(x) * i32::from(w)))
+}
+
+/// Where the rows of the left operand of a product lie.
+#[derive(Clone, Copy)]
+pub(super) enum Rows<'a> {
+    /// Row `m` starts at `m · stride`; there is one tap.
+    Strided(usize),
+    /// Tap `t` of row `m` starts at `offsets[m · taps + t]`, or is the padding row.
+    Indirect { offsets: &'a [i32], pad_row: &'a [u8] },
+}
+
+/// A product's weights `[n][taps][k]`, biases and factors as they came.
+#[derive(Debug)]
+pub(super) struct Gemm {
+    pub taps: usize,
+    pub k: usize,
+    pub weights: Vec<i8>,
+    pub bias: Vec<i32>,
+    pub factors: Vec<f32>,
+}
+
+impl Gemm {
+    /// Calls `store(m, n, acc, factor)` for each of the `m` rows and all channels.
+    pub(super) fn run(
+        &self,
+        a: &[u8],
+        rows: Rows<'_>,
+        m: usize,
+        mut store: impl FnMut(usize, usize, i32, f32),
+    ) {
+        let Gemm { taps, k, ref weights, ref bias, ref factors } = *self;
+        for row in 0..m {
+            let tap_row = |tap: usize| match rows {
+                Rows::Strided(lda) => &a[row * lda..][..k],
+                Rows::Indirect { offsets, pad_row } => match offsets[row * taps + tap] {
+                    PAD => &pad_row[..k],
+                    offset => &a[offset as usize..][..k],
+                },
+            };
+            for (n, w) in weights.chunks_exact(taps * k).enumerate() {
+                let sum = w
+                    .chunks_exact(k)
+                    .enumerate()
+                    .fold(bias[n], |sum, (tap, w)| sum.wrapping_add(dot(tap_row(tap), w)));
+                store(row, n, sum, factors[n]);
+            }
+        }
+    }
+}
+
+/// Depthwise weights `[tap][channel]`, so that the inner loop runs over channels.
+#[derive(Debug)]
+pub(super) struct Depthwise {
+    pub weights: Vec<i8>,
+    pub bias: Vec<i32>,
+    pub mult: Vec<f32>,
+    pub input_zero_point: u8,
+    pub zero_point: u8,
+    pub lo: u8,
+    pub hi: u8,
+}
+
+impl Depthwise {
+    /// Weights arrive as `[channel][tap]`.
+    pub(super) fn new(weights: &[i8], bias: &[i32], input_zero_point: u8, output: Output<'_>) -> Depthwise {
+        let (channels, taps) = (bias.len(), weights.len() / bias.len());
+        let by_tap = (0..taps).flat_map(|tap| (0..channels).map(move |c| weights[c * taps + tap]));
+        let (zero_point, lo, hi) = match output {
+            Output::U8 { zero_point, lo, hi, .. } => (zero_point, lo, hi),
+            Output::F32 { .. } => (0, 0, 255),
+        };
+        let (weights, mult) = (by_tap.collect(), output.factors().to_vec());
+        Depthwise { weights, bias: bias.to_vec(), mult, input_zero_point, zero_point, lo, hi }
+    }
+
+    /// One image; the padding is the input's zero point.
+    pub(super) fn run(&self, x: &[u8], geometry: &Geometry, out: &mut [u8]) {
+        let channels = self.bias.len();
+        let mut sums = vec![0i32; channels];
+        for (pixel, out) in out.chunks_exact_mut(channels).take(geometry.out_pixels()).enumerate() {
+            let (oy, ox) = (pixel / geometry.out_width, pixel % geometry.out_width);
+            sums.copy_from_slice(&self.bias);
+            for (tap, weights) in self.weights.chunks_exact(channels).enumerate() {
+                let (ky, kx) = (tap / geometry.kernel[1], tap % geometry.kernel[1]);
+                if let (Some(y), Some(column)) = (geometry.row(oy, ky), geometry.column(ox, kx)) {
+                    let x = &x[(y * geometry.width + column) * channels..][..channels];
+                    for ((sum, &x), &w) in sums.iter_mut().zip(x).zip(weights) {
+                        *sum = sum.wrapping_add(i32::from(x) * i32::from(w));
+                    }
+                } else {
+                    let x = i32::from(self.input_zero_point);
+                    for (sum, &w) in sums.iter_mut().zip(weights) {
+                        *sum = sum.wrapping_add(x * i32::from(w));
+                    }
+                }
+            }
+            for ((out, &sum), &mult) in out.iter_mut().zip(&sums).zip(&self.mult) {
+                *out = requantize(sum, mult, self.zero_point, self.lo, self.hi);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_round_to_even() {
+        let quarters = [(2, 0), (6, 2), (10, 2), (-2, 0), (-6, -2), (7, 2), (5, 1)];
+        for (acc, want) in quarters {
+            assert_eq!(requantize(acc, 0.25, 100, 0, 255), (100 + want) as u8, "{acc}/4");
+        }
+    }
+
+    #[test]
+    fn results_saturate_at_every_width() {
+        for (acc, mult) in [(i32::MAX, 1.0), (1, 1e30), (i32::MAX, f32::MAX), (40_000, 1.0), (1 << 30, 2.0)] {
+            assert_eq!(requantize(acc, mult, 255, 0, 255), 255);
+            assert_eq!(requantize(acc, mult, 0, 0, 200), 200);
+            assert_eq!(requantize(-acc, mult, 255, 3, 255), 3);
+        }
+        assert_eq!(requantize(i32::MIN, f32::MAX, 255, 0, 255), 0);
+    }
+}

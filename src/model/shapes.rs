@@ -72,6 +72,9 @@ pub fn infer(model: &Model, batch: usize) -> Result<Shapes, ModelError> {
             }
         }
     }
+    for (port, shape) in model.inputs().iter().zip(inputs) {
+        shapes.insert(port.name.clone(), shape);
+    }
     for tensor in &model.graph().initializer {
         shapes.insert(tensor.name.clone(), tensor.dims.iter().map(|d| *d as usize).collect());
     }

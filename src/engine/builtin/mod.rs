@@ -1,7 +1,19 @@
-//! The built-in engine: tract loads, checks and runs the graph; INT8 subgraphs become our fused
-//! operators.
+//! The built-in engine: tract loads, checks and runs the graph; INT8 subgraphs become islands of our
+//! own kernels.
+//!
+//! ```text
+//! ModelProto ── lower ──> ModelProto with island nodes ── tract ──> plan
+//!                            (program: data)                (Island: packed weights, arena)
+//! ```
 
+mod arena;
+mod island;
+mod kernel;
+mod lower;
+mod program;
 mod session;
+
+pub use lower::Unfused;
 
 use super::{Engine, EngineError, LoadOptions, Session};
 use crate::model::Model;
@@ -18,4 +30,12 @@ impl Engine for Builtin {
     fn load(&self, model: &Model, options: &LoadOptions) -> Result<Box<dyn Session>, EngineError> {
         Ok(Box::new(session::BuiltinSession::load(model, options)?))
     }
+}
+
+/// The operators of a quantized model that do not run in INT8 here, and why.
+///
+/// # Errors
+/// The shapes of the model can't be determined.
+pub fn unfused(model: &Model) -> Result<Vec<Unfused>, EngineError> {
+    Ok(session::lowered(model, &LoadOptions::default())?.1)
 }

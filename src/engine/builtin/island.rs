@@ -1,0 +1,259 @@
+//! The tract operator that runs an island.
+//!
+//! All buffers of an island lie in one arena that belongs to the stream's state, so an inference
+//! allocates nothing but the island's outputs.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::*;
+use tract_onnx::tract_hir::infer::InferenceOp;
+use tract_onnx::tract_hir::internal::{Expansion, InferenceResult, Solver, TensorProxy, expand};
+
+use super::arena::{self, Layout};
+use super::kernel::{self, Kernel};
+use super::program::{Operand, Program, StepOp};
+use crate::kernels::{Isa, SLACK};
+use crate::model::graph;
+use crate::model::pb::NodeProto;
+
+thread_local! {
+    /// While a stream of this thread is being profiled: the time of each step, by node of the plan.
+    static PROFILE: RefCell<Option<HashMap<usize, Vec<Duration>>>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` and returns, for each island by its node in the plan, the time of each of its steps.
+pub(super) fn profiled<T>(work: impl FnOnce() -> T) -> (T, HashMap<usize, Vec<Duration>>) {
+    PROFILE.with_borrow_mut(|p| *p = Some(HashMap::new()));
+    let result = work();
+    let times = PROFILE.with_borrow_mut(Option::take).unwrap_or_default();
+    (result, times)
+}
+
+/// A program with its packed weights; shared by all streams.
+#[derive(Debug, Clone)]
+pub(super) struct Island(Arc<Prepared>);
+
+#[derive(Debug)]
+struct Prepared {
+    program: Program,
+    kernels: Vec<Kernel>,
+    layout: Layout,
+    isa: Isa,
+}
+
+impl PartialEq for Island {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+impl Eq for Island {}
+
+impl Island {
+    pub(super) fn program(&self) -> &Program {
+        &self.0.program
+    }
+
+    /// Reads the node that lowering wrote and packs its weights.
+    fn parse(node: &NodeProto) -> TractResult<Island> {
+        let json = graph::attribute(node, "program").context("an island without a program")?;
+        let program: Program = serde_json::from_slice(&json.s)?;
+        let constants = graph::attribute(node, "constants").map_or(&[][..], |a| a.tensors.as_slice());
+        let isa = Isa::from_env()?;
+        kernel::check(&program).map_err(|e| format_err!("{e}"))?;
+        let prepared = program.steps.iter().map(|step| {
+            kernel::prepare(step, constants, isa).map_err(|e| format_err!("node '{}': {e}", step.name))
+        });
+        let kernels = prepared.collect::<TractResult<Vec<Kernel>>>()?;
+        let layout = arena::layout(&program, SLACK);
+        Ok(Island(Arc::new(Prepared { program, kernels, layout, isa })))
+    }
+}
+
+/// Registers the island with tract's ONNX reader.
+pub(super) fn register(onnx: &mut tract_onnx::Onnx) {
+    onnx.op_register.insert(super::lower::ISLAND, |_, node| {
+        let op: Box<dyn InferenceOp> = expand(Island::parse(node)?);
+        Ok((op, vec![]))
+    });
+}
+
+impl Expansion for Island {
+    fn name(&self) -> StaticName {
+        "Int8Island".into()
+    }
+    fn nboutputs(&self) -> TractResult<usize> {
+        Ok(self.0.program.outputs.len())
+    }
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        solver: &mut Solver<'r>,
+        _inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        for (proxy, fact) in outputs.iter().zip(self.facts()) {
+            solver.equals(&proxy.datum_type, fact.datum_type)?;
+            solver.equals(&proxy.shape, fact.shape.to_tvec())?;
+        }
+        Ok(())
+    }
+    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        model.wire_node(prefix, self.clone(), inputs)
+    }
+}
+
+impl Island {
+    fn facts(&self) -> impl Iterator<Item = TypedFact> + '_ {
+        self.0.program.outputs.iter().map(|port| {
+            let datum_type = if port.bytes { u8::datum_type() } else { f32::datum_type() };
+            datum_type.fact(port.shape.as_slice())
+        })
+    }
+}
+
+impl Op for Island {
+    fn name(&self) -> StaticName {
+        "Int8Island".into()
+    }
+    op_as_typed_op!();
+}
+
+impl TypedOp for Island {
+    fn output_facts(&self, _inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        Ok(self.facts().collect())
+    }
+    as_op!();
+}
+
+impl EvalOp for Island {
+    not_out_of_plan!();
+
+    fn state(&self, _ctx: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
+        Ok(Some(Box::new(Arena::new(self.0.layout.len))))
+    }
+}
+
+/// The buffers of one stream.
+#[derive(Debug, Clone)]
+struct Arena {
+    bytes: Vec<u8>,
+    /// First byte on a cache line.
+    start: usize,
+}
+
+const CACHE_LINE: usize = 64;
+
+impl Arena {
+    fn new(len: usize) -> Arena {
+        let bytes = vec![0u8; len + CACHE_LINE];
+        let start = bytes.as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE);
+        Arena { bytes, start }
+    }
+}
+
+impl OpState for Arena {
+    fn reset_lanes(&mut self, _lanes: &[LaneId]) -> TractResult<()> {
+        Ok(())
+    }
+
+    fn eval(&mut self, ctx: &EvalContext, op: &dyn Op, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let island = op.downcast_ref::<Island>().context("an island's state met another operator")?;
+        let Prepared { program, kernels, layout, isa } = &*island.0;
+        // A clone of the state may have moved to other memory: the line is found anew.
+        self.start = self.bytes.as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE);
+        let arena = &mut self.bytes[self.start..];
+        let mut outputs: TVec<Tensor> = TVec::new();
+        for fact in island.facts() {
+            let shape = fact.shape.as_concrete().context("an island with symbolic shapes")?;
+            outputs.push(Tensor::zero_dt(fact.datum_type, shape)?);
+        }
+        let range = |buffer: usize| {
+            let start = layout.offsets[buffer];
+            start..start + program.buffers[buffer] + SLACK
+        };
+        for (port, buffer) in &program.loads {
+            let view = inputs[*port].try_as_plain_ram()?;
+            let bytes = view.as_slice::<u8>()?;
+            arena[range(*buffer)][..bytes.len()].copy_from_slice(bytes);
+        }
+        let mut profile = PROFILE.with_borrow(|p| p.as_ref().map(|_| Vec::with_capacity(kernels.len())));
+        for (step, kernel) in program.steps.iter().zip(kernels) {
+            let start = profile.is_some().then(Instant::now);
+            match (step.output, &step.inputs[..]) {
+                (Operand::Buffer(out), [Operand::Port(port)]) => {
+                    let view = inputs[*port].try_as_plain_ram()?;
+                    kernel::quantize(&step.op, *isa, view.as_slice::<f32>()?, &mut arena[range(out)]);
+                }
+                (Operand::Port(port), [Operand::Buffer(input)]) => {
+                    let mut view = outputs[port].try_as_plain_ram_mut()?;
+                    kernel::to_f32(
+                        &step.op,
+                        kernel,
+                        *isa,
+                        &arena[range(*input)],
+                        view.as_slice_mut::<f32>()?,
+                    );
+                }
+                (Operand::Buffer(out), sources) => {
+                    let sources = sources
+                        .iter()
+                        .filter_map(|o| if let Operand::Buffer(b) = o { Some(range(*b)) } else { None });
+                    run_step(step, kernel, *isa, arena, &sources.collect::<TVec<_>>(), range(out))?;
+                }
+                _ => bail!("step '{}' connects ports", step.name),
+            }
+            if let (Some(profile), Some(start)) = (profile.as_mut(), start) {
+                profile.push(start.elapsed());
+            }
+        }
+        for (buffer, port) in &program.stores {
+            let mut view = outputs[*port].try_as_plain_ram_mut()?;
+            let bytes = view.as_slice_mut::<u8>()?;
+            let len = bytes.len();
+            bytes.copy_from_slice(&arena[range(*buffer)][..len]);
+        }
+        if let Some(times) = profile {
+            PROFILE.with_borrow_mut(|p| p.as_mut().map(|p| p.insert(ctx.node_id, times)));
+        }
+        Ok(outputs.into_iter().map(|t| t.into_tvalue()).collect())
+    }
+}
+
+fn run_step(
+    step: &super::program::Step,
+    kernel: &Kernel,
+    isa: Isa,
+    arena: &mut [u8],
+    sources: &[Range<usize>],
+    out: Range<usize>,
+) -> TractResult<()> {
+    if let (StepOp::Concat { pixels, channels, in_place, .. }, Kernel::Tables(tables)) = (&step.op, kernel) {
+        let total: usize = channels.iter().sum();
+        let mut first = 0;
+        for (slot, source) in sources.iter().enumerate() {
+            if !in_place[slot] {
+                let [x, to] = arena.get_disjoint_mut([source.clone(), out.clone()])?;
+                let table = tables[slot].as_deref();
+                crate::kernels::copy_channels(isa, x, *pixels, channels[slot], table, to, total, first);
+            }
+            first += channels[slot];
+        }
+        return Ok(());
+    }
+    match sources {
+        [a, b] if a != b => {
+            let [a, b, out] = arena.get_disjoint_mut([a.clone(), b.clone(), out])?;
+            kernel::run(&step.op, kernel, isa, &[a, b], out);
+        }
+        [a, ..] => {
+            let [a, out] = arena.get_disjoint_mut([a.clone(), out])?;
+            kernel::run(&step.op, kernel, isa, &[a], out);
+        }
+        [] => bail!("step '{}' reads nothing", step.name),
+    }
+    Ok(())
+}

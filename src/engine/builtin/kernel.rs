@@ -1,0 +1,397 @@
+//! A step ready to run: weights packed for the machine, offsets computed.
+
+use super::program::{Conv, OutputPort, Program, Quant, Step, StepOp, Store, Window};
+use crate::kernels::{self, AddParams, DepthwiseWeights, GemmWeights, Geometry, Isa, Output, PAD, SLACK};
+use crate::model::graph;
+use crate::model::pb::TensorProto;
+
+/// What a step needs beyond its description.
+#[derive(Debug)]
+pub(super) enum Kernel {
+    /// The description is enough.
+    Plain,
+    /// A 1×1 convolution or a matrix product: one product over all images.
+    Pointwise {
+        weights: GemmWeights,
+        rows: usize,
+        k: usize,
+        out_offset: usize,
+        out_stride: usize,
+    },
+    /// A product whose result stays f32.
+    PointwiseF32 {
+        weights: GemmWeights,
+        rows: usize,
+        k: usize,
+        n: usize,
+    },
+    Indirect(Indirect),
+    Depthwise {
+        weights: DepthwiseWeights,
+        geometry: Geometry,
+    },
+    Add(AddParams),
+    Table(Box<[u8; 256]>),
+    /// For each input of a concatenation, how its bytes change.
+    Tables(Vec<Option<Box<[u8; 256]>>>),
+}
+
+/// A convolution by offsets into the image, one set of weights for each group.
+#[derive(Debug)]
+pub(super) struct Indirect {
+    pub groups: Vec<GemmWeights>,
+    /// `[out pixel][tap]`, bytes from the image's start.
+    pub offsets: Vec<i32>,
+    pub pad_row: Vec<u8>,
+    pub in_bytes: usize,
+    pub out_pixels: usize,
+    /// Channels of one group, in and out.
+    pub group_in: usize,
+    pub group_out: usize,
+    pub out_offset: usize,
+    pub out_stride: usize,
+    pub batch: usize,
+}
+
+impl Window {
+    pub(super) fn geometry(&self) -> Geometry {
+        Geometry {
+            height: self.in_height,
+            width: self.in_width,
+            out_height: self.out_height,
+            out_width: self.out_width,
+            kernel: self.kernel,
+            stride: self.stride,
+            dilation: self.dilation,
+            pad_top: self.pad_top,
+            pad_left: self.pad_left,
+        }
+    }
+}
+
+/// Weights `[n][..]`, bias and multiplier of a step with weights.
+struct Constants {
+    weights: Vec<i8>,
+    bias: Vec<i32>,
+    multiplier: Vec<f32>,
+}
+
+impl Constants {
+    fn of(step: &Step, tensors: &[TensorProto], store: bool) -> Result<Constants, String> {
+        let missing = || format!("step '{}' lacks its constants", step.name);
+        let at = |i: usize| tensors.get(step.constants + i).ok_or_else(missing);
+        let multiplier: Vec<f32> = graph::to_array(at(2)?).ok_or_else(missing)?.iter().copied().collect();
+        if !multiplier.iter().all(|m: &f32| m.is_finite() && (!store || *m >= 0.0)) {
+            return Err(format!("the scales of node '{}' are not finite and positive", step.name));
+        }
+        Ok(Constants {
+            weights: graph::to_array(at(0)?).ok_or_else(missing)?.iter().copied().collect(),
+            bias: graph::to_array(at(1)?).ok_or_else(missing)?.iter().copied().collect(),
+            multiplier,
+        })
+    }
+}
+
+fn output(store: Store, mult: &[f32]) -> Output<'_> {
+    Output::U8 { mult, zero_point: store.zero_point, lo: store.lo, hi: store.hi }
+}
+
+/// Prepares `step` for `isa`.
+pub(super) fn prepare(step: &Step, tensors: &[TensorProto], isa: Isa) -> Result<Kernel, String> {
+    Ok(match &step.op {
+        StepOp::Conv(conv) => prepare_conv(conv, Constants::of(step, tensors, true)?, isa)?,
+        StepOp::Gemm { m, k, n, store } => {
+            let constants = Constants::of(step, tensors, store.is_some())?;
+            let pack =
+                |output| GemmWeights::pack(isa, *n, 1, *k, &constants.weights, &constants.bias, output);
+            match store {
+                Some(store) => {
+                    let weights = pack(output(*store, &constants.multiplier));
+                    Kernel::Pointwise { weights, rows: *m, k: *k, out_offset: 0, out_stride: *n }
+                }
+                None => {
+                    let weights = pack(Output::F32 { scale: &constants.multiplier });
+                    Kernel::PointwiseF32 { weights, rows: *m, k: *k, n: *n }
+                }
+            }
+        }
+        StepOp::Add { a, b, out, lo, hi, .. } => {
+            let pair = |q: &Quant| (q.scale, q.zero_point);
+            Kernel::Add(AddParams::new(pair(a), pair(b), pair(out), *lo, *hi))
+        }
+        StepOp::Lookup { .. } => {
+            let table = tensors.get(step.constants).and_then(graph::to_array::<u8>);
+            let bytes = table.and_then(|t| t.as_slice().and_then(|s| <[u8; 256]>::try_from(s).ok()));
+            Kernel::Table(Box::new(bytes.ok_or("a table without 256 values")?))
+        }
+        StepOp::Concat { quants, out, .. } => {
+            let table = |q: &Quant| {
+                (q != out).then(|| Box::new(std::array::from_fn(|v| out.quantize(q.dequantize(v as u8)))))
+            };
+            Kernel::Tables(quants.iter().map(table).collect())
+        }
+        _ => Kernel::Plain,
+    })
+}
+
+fn prepare_conv(conv: &Conv, constants: Constants, isa: Isa) -> Result<Kernel, String> {
+    let Constants { weights, bias, multiplier } = constants;
+    let window = conv.window;
+    if conv.is_depthwise() {
+        let out = output(conv.store, &multiplier);
+        let zero_point = conv.input_zero_point;
+        let weights =
+            DepthwiseWeights::pack(isa, conv.in_channels, window.kernel, &weights, &bias, zero_point, out);
+        return Ok(Kernel::Depthwise { weights, geometry: window.geometry() });
+    }
+    if window.is_pointwise() && conv.group == 1 {
+        let out = output(conv.store, &multiplier);
+        let weights = GemmWeights::pack(isa, conv.out_channels, 1, conv.in_channels, &weights, &bias, out);
+        let rows = conv.batch * window.out_pixels();
+        let (out_offset, out_stride) = (conv.out_offset, conv.out_stride);
+        return Ok(Kernel::Pointwise { weights, rows, k: conv.in_channels, out_offset, out_stride });
+    }
+    let shape = Taps::of(conv);
+    let (group_in, group_out) = (conv.in_channels / conv.group, conv.out_channels / conv.group);
+    let per_group = group_out * group_in * window.kernel[0] * window.kernel[1];
+    let groups = (0..conv.group).map(|g| {
+        let range = g * group_out..(g + 1) * group_out;
+        let packed = shape.reorder(conv, &weights[g * per_group..(g + 1) * per_group], group_in, group_out);
+        let out = output(conv.store, &multiplier[range.clone()]);
+        GemmWeights::pack(isa, group_out, shape.taps, shape.k, &packed, &bias[range], out)
+    });
+    Ok(Kernel::Indirect(Indirect {
+        groups: groups.collect(),
+        offsets: shape.offsets(conv)?,
+        pad_row: vec![conv.input_zero_point; shape.k + SLACK],
+        in_bytes: shape.in_bytes,
+        out_pixels: window.out_pixels(),
+        group_in,
+        group_out,
+        out_offset: conv.out_offset,
+        out_stride: conv.out_stride,
+        batch: conv.batch,
+    }))
+}
+
+/// How a window is cut into runs of consecutive bytes: one tap for each kernel element, or for a
+/// stem one for each kernel row.
+struct Taps {
+    taps: usize,
+    k: usize,
+    in_bytes: usize,
+}
+
+impl Taps {
+    fn of(conv: &Conv) -> Taps {
+        let [rows, columns] = conv.window.kernel;
+        match conv.stem {
+            Some(stem) => {
+                let [top, left, bottom, right] = stem.pad;
+                let in_bytes =
+                    (conv.window.in_height + top + bottom) * (conv.window.in_width + left + right) * 4;
+                Taps { taps: rows, k: columns * 4, in_bytes }
+            }
+            None => Taps {
+                taps: rows * columns,
+                k: conv.in_channels / conv.group,
+                in_bytes: conv.window.in_pixels() * conv.in_channels,
+            },
+        }
+    }
+
+    /// From `[o][i][row][column]` to `[o][tap][k]`.
+    fn reorder(&self, conv: &Conv, weights: &[i8], group_in: usize, group_out: usize) -> Vec<i8> {
+        let [rows, columns] = conv.window.kernel;
+        let mut packed = vec![0; group_out * self.taps * self.k];
+        for (at, weight) in weights.iter().enumerate() {
+            let (column, rest) = (at % columns, at / columns);
+            let (row, rest) = (rest % rows, rest / rows);
+            let (channel, o) = (rest % group_in, rest / group_in);
+            let to = match conv.stem {
+                Some(_) => (o * rows + row) * self.k + column * 4 + channel,
+                None => (o * self.taps + row * columns + column) * self.k + channel,
+            };
+            packed[to] = *weight;
+        }
+        packed
+    }
+
+    fn offsets(&self, conv: &Conv) -> Result<Vec<i32>, String> {
+        let window = conv.window;
+        let too_large = |_| "an image of more than 2 GiB".to_string();
+        let mut offsets = Vec::with_capacity(window.out_pixels() * self.taps);
+        for y in 0..window.out_height {
+            for x in 0..window.out_width {
+                for row in 0..window.kernel[0] {
+                    let iy = y * window.stride[0] + row * window.dilation[0];
+                    if let Some(stem) = conv.stem {
+                        let width = window.in_width + stem.pad[1] + stem.pad[3];
+                        offsets
+                            .push(i32::try_from((iy * width + x * window.stride[1]) * 4).map_err(too_large)?);
+                        continue;
+                    }
+                    for column in 0..window.kernel[1] {
+                        let ix = x * window.stride[1] + column * window.dilation[1];
+                        let inside = iy.checked_sub(window.pad_top).zip(ix.checked_sub(window.pad_left));
+                        offsets.push(
+                            match inside.filter(|(y, x)| *y < window.in_height && *x < window.in_width) {
+                                Some((y, x)) => i32::try_from((y * window.in_width + x) * conv.in_channels)
+                                    .map_err(too_large)?,
+                                None => PAD,
+                            },
+                        );
+                    }
+                }
+            }
+        }
+        Ok(offsets)
+    }
+}
+
+/// Runs a step that reads u8 buffers and writes a u8 buffer. Inputs have [`SLACK`] bytes after
+/// their end.
+pub(super) fn run(op: &StepOp, kernel: &Kernel, isa: Isa, inputs: &[&[u8]], out: &mut [u8]) {
+    match (kernel, op) {
+        (Kernel::Pointwise { weights, rows, k, out_offset, out_stride }, _) => {
+            weights.pointwise(inputs[0], *k, *rows, &mut out[*out_offset..], *out_stride);
+        }
+        (Kernel::Indirect(conv), _) => {
+            for image in 0..conv.batch {
+                let bytes = &inputs[0][image * conv.in_bytes..];
+                for (g, weights) in conv.groups.iter().enumerate() {
+                    let first =
+                        image * conv.out_pixels * conv.out_stride + conv.out_offset + g * conv.group_out;
+                    let source = &bytes[g * conv.group_in..];
+                    let (m, to) = (conv.out_pixels, &mut out[first..]);
+                    weights.indirect(source, &conv.pad_row, &conv.offsets, m, to, conv.out_stride);
+                }
+            }
+        }
+        (Kernel::Depthwise { weights, geometry }, StepOp::Conv(conv)) => {
+            per_image(conv.batch, geometry, conv.in_channels, inputs[0], out, |x, out| {
+                weights.run(x, geometry, out)
+            });
+        }
+        (Kernel::Add(params), StepOp::Add { len, .. }) => {
+            kernels::add(isa, inputs[0], inputs[inputs.len() - 1], *len, params, out);
+        }
+        (Kernel::Table(table), StepOp::Lookup { len }) => {
+            kernels::lookup(isa, table, &inputs[0][..*len], &mut out[..*len])
+        }
+        (Kernel::Plain, StepOp::MaxPool { batch, channels, window }) => {
+            let geometry = window.geometry();
+            per_image(*batch, &geometry, *channels, inputs[0], out, |x, out| {
+                kernels::max_pool(isa, x, *channels, &geometry, out);
+            });
+        }
+        (
+            Kernel::Plain,
+            StepOp::AveragePool { batch, channels, window, count_include_pad, quant, out: to },
+        ) => {
+            let geometry = window.geometry();
+            let ratio = quant.scale / to.scale;
+            per_image(*batch, &geometry, *channels, inputs[0], out, |x, out| {
+                let (from, to) = (quant.zero_point, to.zero_point);
+                kernels::average_pool(isa, x, *channels, &geometry, *count_include_pad, from, ratio, to, out);
+            });
+        }
+        (Kernel::Plain, StepOp::GlobalAveragePool { batch, channels, pixels, quant, out: to }) => {
+            // ONNX Runtime's order: the divisor joins the output scale first.
+            let mult = quant.scale / (to.scale * *pixels as f32);
+            for image in 0..*batch {
+                let x = &inputs[0][image * pixels * channels..];
+                let (from, zero_point) = (quant.zero_point, to.zero_point);
+                let out = &mut out[image * channels..(image + 1) * channels];
+                kernels::global_average_pool(isa, x, *pixels, *channels, from, mult, zero_point, out);
+            }
+        }
+        (Kernel::Plain, StepOp::ToChannelsFirst { batch, channels, pixels }) => {
+            for image in 0..*batch {
+                let first = image * channels * pixels;
+                for pixel in 0..*pixels {
+                    for channel in 0..*channels {
+                        out[first + channel * pixels + pixel] = inputs[0][first + pixel * channels + channel];
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn per_image(
+    batch: usize,
+    geometry: &Geometry,
+    channels: usize,
+    x: &[u8],
+    out: &mut [u8],
+    mut run: impl FnMut(&[u8], &mut [u8]),
+) {
+    let (from, to) = (geometry.pixels() * channels, geometry.out_pixels() * channels);
+    for image in 0..batch {
+        run(&x[image * from..], &mut out[image * to..(image + 1) * to]);
+    }
+}
+
+/// f32 to u8 buffer.
+pub(super) fn quantize(op: &StepOp, isa: Isa, x: &[f32], out: &mut [u8]) {
+    let StepOp::Quantize { batch, channels, height, width, quant, stem } = op else { return };
+    let (stride, pad) = stem.map_or((*channels, [0; 4]), |s| (4, s.pad));
+    let (from, to) =
+        (channels * height * width, (height + pad[0] + pad[2]) * (width + pad[1] + pad[3]) * stride);
+    for image in 0..*batch {
+        let x = &x[image * from..(image + 1) * from];
+        let out = &mut out[image * to..(image + 1) * to];
+        kernels::quantize_nchw(
+            isa,
+            x,
+            *channels,
+            *height,
+            *width,
+            quant.scale,
+            quant.zero_point,
+            stride,
+            pad,
+            out,
+        );
+    }
+}
+
+/// u8 buffer to f32.
+pub(super) fn to_f32(op: &StepOp, kernel: &Kernel, isa: Isa, x: &[u8], out: &mut [f32]) {
+    match (kernel, op) {
+        (Kernel::PointwiseF32 { weights, rows, k, n }, _) => weights.pointwise_f32(x, *k, *rows, out, *n),
+        (_, StepOp::Dequantize { batch, channels, pixels, quant }) => {
+            let len = channels * pixels;
+            for image in 0..*batch {
+                let out = &mut out[image * len..(image + 1) * len];
+                kernels::dequantize_to_nchw(
+                    isa,
+                    &x[image * len..],
+                    *channels,
+                    *pixels,
+                    quant.scale,
+                    quant.zero_point,
+                    out,
+                );
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What can be seen wrong in a program before it runs; a program made by lowering has none.
+pub(super) fn check(program: &Program) -> Result<(), String> {
+    let outputs: &[OutputPort] = &program.outputs;
+    let buffers = program.buffers.len();
+    let known = |operand: &super::program::Operand, ports: usize| match operand {
+        super::program::Operand::Buffer(b) => *b < buffers,
+        super::program::Operand::Port(p) => *p < ports,
+    };
+    let ok = program
+        .steps
+        .iter()
+        .all(|s| s.inputs.iter().all(|i| known(i, program.inputs)) && known(&s.output, outputs.len()));
+    if ok { Ok(()) } else { Err("a step refers to a buffer or port that does not exist".into()) }
+}

@@ -1,0 +1,186 @@
+//! The operators without weights: sums, pools, concatenation, functions of one element, and
+//! movement of data.
+
+use super::super::program::{Quant, StepOp};
+use super::Draft;
+use super::conv::{Target, window};
+use super::qdq::{Qdq, Reason};
+use crate::model::graph;
+use crate::model::pb::NodeProto;
+
+fn draft(node: &NodeProto, inputs: Vec<&str>, target: Target, op: StepOp) -> Draft {
+    Draft {
+        name: node.name.clone(),
+        kind: node.op_type.clone(),
+        macs: 0,
+        inputs: inputs.into_iter().map(String::from).collect(),
+        output: target.tensor.into(),
+        op,
+        constants: Vec::new(),
+    }
+}
+
+fn quantized(target: Target) -> Result<Quant, Reason> {
+    target.quant.ok_or_else(|| "its result stays in FP32".into())
+}
+
+/// Pools and movement have no place for an activation function in their store.
+fn unclamped(target: Target) -> Result<(), Reason> {
+    if target.clamp == (f32::NEG_INFINITY, f32::INFINITY) {
+        return Ok(());
+    }
+    Err("an activation function follows it".into())
+}
+
+pub(super) fn add(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
+    let (a, quant_a) = qdq.activation(&node.input[0])?;
+    let (b, quant_b) = qdq.activation(&node.input[1])?;
+    let (shape, other) = (qdq.shape(&node.input[0])?, qdq.shape(&node.input[1])?);
+    if shape != other {
+        return Err(format!("it broadcasts {shape:?} with {other:?}"));
+    }
+    let out = quantized(target)?;
+    let (lo, hi) = (out.quantize(target.clamp.0), out.quantize(target.clamp.1));
+    let len = shape.iter().product();
+    Ok(draft(node, vec![a, b], target, StepOp::Add { len, a: quant_a, b: quant_b, out, lo, hi }))
+}
+
+pub(super) fn max_pool(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
+    unclamped(target)?;
+    let (input, quant) = qdq.activation(&node.input[0])?;
+    if quant != quantized(target)? {
+        return Err("its input and output have different scales".into());
+    }
+    let (shape, out_shape) = (qdq.shape(&node.input[0])?, qdq.shape(&node.output[0])?);
+    if node.output.len() > 1 {
+        return Err("its indices are used".into());
+    }
+    let window = window(node, kernel(node)?, shape, out_shape)?;
+    Ok(draft(node, vec![input], target, StepOp::MaxPool { batch: shape[0], channels: shape[1], window }))
+}
+
+fn kernel(node: &NodeProto) -> Result<[usize; 2], Reason> {
+    match graph::attr_ints(node, "kernel_shape") {
+        Some([a, b]) if *a > 0 && *b > 0 => Ok([*a as usize, *b as usize]),
+        _ => Err("it is not two-dimensional".into()),
+    }
+}
+
+pub(super) fn average_pool(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
+    unclamped(target)?;
+    let (input, quant) = qdq.activation(&node.input[0])?;
+    let out = quantized(target)?;
+    let (shape, out_shape) = (qdq.shape(&node.input[0])?, qdq.shape(&node.output[0])?);
+    let window = window(node, kernel(node)?, shape, out_shape)?;
+    let count_include_pad = graph::attr_int(node, "count_include_pad").unwrap_or(0) != 0;
+    let (batch, channels) = (shape[0], shape[1]);
+    Ok(draft(
+        node,
+        vec![input],
+        target,
+        StepOp::AveragePool { batch, channels, window, count_include_pad, quant, out },
+    ))
+}
+
+/// GlobalAveragePool, and ReduceMean over both spatial axes.
+pub(super) fn global_average_pool(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
+    unclamped(target)?;
+    let (input, quant) = qdq.activation(&node.input[0])?;
+    let out = quantized(target)?;
+    let shape = qdq.shape(&node.input[0])?;
+    let &[batch, channels, height, width] = shape else { return Err("it is not two-dimensional".into()) };
+    if node.op_type == "ReduceMean" {
+        let listed = node.input.get(1).and_then(|n| qdq.initializer(n)).and_then(graph::to_array::<i64>);
+        let axes: Vec<i64> = match &listed {
+            Some(axes) => axes.iter().copied().collect(),
+            None => graph::attr_ints(node, "axes").unwrap_or(&[]).to_vec(),
+        };
+        let mut axes: Vec<i64> = axes.iter().map(|a| if *a < 0 { a + 4 } else { *a }).collect();
+        axes.sort_unstable();
+        if axes != [2, 3] {
+            return Err(format!("it reduces the axes {axes:?}"));
+        }
+    }
+    let pixels = height * width;
+    Ok(draft(node, vec![input], target, StepOp::GlobalAveragePool { batch, channels, pixels, quant, out }))
+}
+
+pub(super) fn concat(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
+    unclamped(target)?;
+    let out = quantized(target)?;
+    let shape = qdq.shape(&node.output[0])?;
+    let axis = graph::attr_int(node, "axis").unwrap_or(0);
+    let axis = if axis < 0 { axis + shape.len() as i64 } else { axis };
+    let innermost = if shape.len() == 4 { 1 } else { shape.len() as i64 - 1 };
+    if axis != innermost {
+        return Err(format!("it joins axis {axis} of {shape:?}, which is not the innermost in memory"));
+    }
+    let mut inputs = Vec::new();
+    let (mut channels, mut quants) = (Vec::new(), Vec::new());
+    for input in &node.input {
+        let (name, quant) = qdq.activation(input)?;
+        inputs.push(name);
+        quants.push(quant);
+        channels.push(qdq.shape(input)?[axis as usize]);
+    }
+    let pixels = shape.iter().product::<usize>() / shape[axis as usize].max(1);
+    let in_place = vec![false; inputs.len()];
+    Ok(draft(node, inputs, target, StepOp::Concat { pixels, channels, quants, out, in_place }))
+}
+
+/// A function of one element becomes a table of its 256 values.
+pub(super) fn lookup(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
+    let function = function(qdq, node).ok_or_else(|| format!("{} has no INT8 form here", node.op_type))?;
+    let (input, quant) = qdq.activation(&node.input[0])?;
+    let out = quantized(target)?;
+    let table: Vec<u8> = (0..=255u8)
+        .map(|q| out.quantize(function(quant.dequantize(q)).clamp(target.clamp.0, target.clamp.1)))
+        .collect();
+    let len = qdq.shape(&node.input[0])?.iter().product();
+    let mut draft = draft(node, vec![input], target, StepOp::Lookup { len });
+    draft.constants.push(graph::tensor("table", &[256], &table));
+    Ok(draft)
+}
+
+fn function(qdq: &Qdq, node: &NodeProto) -> Option<Box<dyn Fn(f32) -> f32>> {
+    let attribute = |name: &str, default: f32| graph::attr_float(node, name).unwrap_or(default);
+    if let Some((lo, hi)) = qdq.clamp(node) {
+        return Some(Box::new(move |x| x.max(lo).min(hi)));
+    }
+    match node.op_type.as_str() {
+        "Sigmoid" => Some(Box::new(|x| 1.0 / (1.0 + (-x).exp()))),
+        "Tanh" => Some(Box::new(f32::tanh)),
+        "HardSwish" => Some(Box::new(|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0))),
+        "HardSigmoid" => {
+            let (alpha, beta) = (attribute("alpha", 0.2), attribute("beta", 0.5));
+            Some(Box::new(move |x| (alpha * x + beta).clamp(0.0, 1.0)))
+        }
+        "LeakyRelu" => {
+            let alpha = attribute("alpha", 0.01);
+            Some(Box::new(move |x| if x < 0.0 { alpha * x } else { x }))
+        }
+        _ => None,
+    }
+}
+
+/// Flatten, Reshape, Squeeze, Unsqueeze: the same elements under another shape. Free unless
+/// pixels have to move behind channels.
+pub(super) fn reshape(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
+    unclamped(target)?;
+    let (input, quant) = qdq.activation(&node.input[0])?;
+    if quant != quantized(target)? {
+        return Err("its input and output have different scales".into());
+    }
+    let (from, to) = (qdq.shape(&node.input[0])?, qdq.shape(&node.output[0])?);
+    let one_pixel = |shape: &[usize]| shape.len() != 4 || shape[2] * shape[3] == 1;
+    let op = match from {
+        _ if from == to || (one_pixel(from) && one_pixel(to)) => {
+            StepOp::ToChannelsFirst { batch: 1, channels: from.iter().product(), pixels: 1 }
+        }
+        &[batch, channels, height, width] if one_pixel(to) => {
+            StepOp::ToChannelsFirst { batch, channels, pixels: height * width }
+        }
+        _ => return Err(format!("it turns {from:?} into {to:?}")),
+    };
+    Ok(draft(node, vec![input], target, op))
+}

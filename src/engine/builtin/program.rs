@@ -1,0 +1,227 @@
+//! The little language between lowering and execution: an *island* is a run of INT8 steps over
+//! byte buffers, entered and left through f32 tensors.
+//!
+//! Lowering writes a [`Program`] into one ONNX node; the tract operator made from that node packs
+//! the weights and executes the steps. Everything here is plain data.
+//!
+//! Layout of an INT8 tensor: rank 4 is NHWC, other ranks are in C order; always u8 (an s8 tensor of
+//! the file is the same tensor with 128 added to values and zero point), one byte an element.
+
+use serde::{Deserialize, Serialize};
+
+/// Scale and zero point of a u8 tensor: `x = (q - zero_point) * scale`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Quant {
+    pub scale: f32,
+    pub zero_point: u8,
+}
+
+impl Quant {
+    /// `q = clamp(rne(x / scale) + zero_point, 0, 255)`, the ONNX `QuantizeLinear`.
+    pub fn quantize(self, x: f32) -> u8 {
+        let q = (x / self.scale).round_ties_even() + f32::from(self.zero_point);
+        q.clamp(0.0, 255.0) as u8
+    }
+
+    /// The ONNX `DequantizeLinear`.
+    pub fn dequantize(self, q: u8) -> f32 {
+        (i32::from(q) - i32::from(self.zero_point)) as f32 * self.scale
+    }
+}
+
+/// How an accumulator becomes a u8 after requantization: zero point, then the clamp into which an
+/// activation function (Relu, Clip) was folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Store {
+    pub zero_point: u8,
+    pub lo: u8,
+    pub hi: u8,
+}
+
+/// A spatial window over one image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Window {
+    pub in_height: usize,
+    pub in_width: usize,
+    pub out_height: usize,
+    pub out_width: usize,
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    pub pad_top: usize,
+    pub pad_left: usize,
+}
+
+impl Window {
+    pub fn in_pixels(&self) -> usize {
+        self.in_height * self.in_width
+    }
+    pub fn out_pixels(&self) -> usize {
+        self.out_height * self.out_width
+    }
+    /// A 1×1 window that visits every pixel once.
+    pub fn is_pointwise(&self) -> bool {
+        self.kernel == [1, 1]
+            && self.stride == [1, 1]
+            && (self.pad_top, self.pad_left) == (0, 0)
+            && (self.in_height, self.in_width) == (self.out_height, self.out_width)
+    }
+}
+
+/// Where the image of a network's first convolution is laid out for it: NHWC with 4 channels and
+/// the convolution's padding already around it, so that one kernel row is one run of bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stem {
+    /// Top, left, bottom, right.
+    pub pad: [usize; 4],
+}
+
+/// A convolution; constants: weights s8 `[O][I/group][kh][kw]`, bias i32 `[O]` with the input's
+/// zero point folded in, multiplier f32 `[O]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Conv {
+    pub batch: usize,
+    pub window: Window,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub group: usize,
+    pub input_zero_point: u8,
+    pub store: Store,
+    /// Set when the input comes padded from a [`StepOp::Quantize`] with the same stem.
+    pub stem: Option<Stem>,
+    /// Channels of a pixel of the output buffer; more than `out_channels` inside a concatenation.
+    pub out_stride: usize,
+    /// First channel written.
+    pub out_offset: usize,
+}
+
+impl Conv {
+    /// One weight filter for each channel.
+    pub fn is_depthwise(&self) -> bool {
+        self.group > 1 && self.group == self.in_channels && self.group == self.out_channels
+    }
+}
+
+/// What a step computes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum StepOp {
+    /// f32 (NCHW, or C order) to u8.
+    Quantize {
+        batch: usize,
+        channels: usize,
+        height: usize,
+        width: usize,
+        quant: Quant,
+        stem: Option<Stem>,
+    },
+    /// u8 to f32 (NCHW, or C order).
+    Dequantize {
+        batch: usize,
+        channels: usize,
+        pixels: usize,
+        quant: Quant,
+    },
+    Conv(Conv),
+    /// `[m][k] × [n][k]ᵀ`; constants: weights s8 `[n][k]`, bias i32, multiplier f32. Without a
+    /// store the result is f32 `acc * multiplier`.
+    Gemm {
+        m: usize,
+        k: usize,
+        n: usize,
+        store: Option<Store>,
+    },
+    /// Sum of two tensors of one shape.
+    Add {
+        len: usize,
+        a: Quant,
+        b: Quant,
+        out: Quant,
+        lo: u8,
+        hi: u8,
+    },
+    MaxPool {
+        batch: usize,
+        channels: usize,
+        window: Window,
+    },
+    AveragePool {
+        batch: usize,
+        channels: usize,
+        window: Window,
+        count_include_pad: bool,
+        quant: Quant,
+        out: Quant,
+    },
+    GlobalAveragePool {
+        batch: usize,
+        channels: usize,
+        pixels: usize,
+        quant: Quant,
+        out: Quant,
+    },
+    /// A function of one element, as its 256 values (constant u8 `[256]`).
+    Lookup {
+        len: usize,
+    },
+    /// Concatenation of channels. Inputs whose entry of `tables` is `None` and `in_place` is true
+    /// were already written where they belong.
+    Concat {
+        pixels: usize,
+        channels: Vec<usize>,
+        quants: Vec<Quant>,
+        out: Quant,
+        in_place: Vec<bool>,
+    },
+    /// NHWC to C order of NCHW, for a Flatten of more than one pixel.
+    ToChannelsFirst {
+        batch: usize,
+        channels: usize,
+        pixels: usize,
+    },
+}
+
+/// What a step reads or writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Operand {
+    /// A byte buffer of the program.
+    Buffer(usize),
+    /// An input of the island (when read) or an output (when written).
+    Port(usize),
+}
+
+/// One timed step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Step {
+    /// Name of the ONNX node it stands for.
+    pub name: String,
+    /// Its operator, such as `Conv`.
+    pub kind: String,
+    pub macs: u64,
+    pub inputs: Vec<Operand>,
+    pub output: Operand,
+    pub op: StepOp,
+    /// Position of its first constant in the island's tensors.
+    pub constants: usize,
+}
+
+/// An output of an island.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OutputPort {
+    pub shape: Vec<usize>,
+    /// u8 ports carry a tensor in the island layout to a later island; others are f32.
+    pub bytes: bool,
+}
+
+/// An island: steps in execution order over numbered buffers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Program {
+    pub steps: Vec<Step>,
+    /// Length in bytes of each buffer, slack excluded.
+    pub buffers: Vec<usize>,
+    /// Buffers that are filled from u8 input ports before the first step: (port, buffer).
+    pub loads: Vec<(usize, usize)>,
+    /// Buffers that are copied to u8 output ports after the last step: (buffer, port).
+    pub stores: Vec<(usize, usize)>,
+    pub inputs: usize,
+    pub outputs: Vec<OutputPort>,
+}

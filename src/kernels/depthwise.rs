@@ -1,5 +1,8 @@
 //! Depthwise convolution: each channel with its own small kernel.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512_vnni;
+use super::layout::Product;
 use super::types::{Geometry, Output};
 use super::{Isa, SLACK, scalar};
 
@@ -16,6 +19,8 @@ pub struct DepthwiseWeights {
 #[derive(Debug)]
 enum Packed {
     Scalar(scalar::Depthwise),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(avx512_vnni::Depthwise),
 }
 
 impl DepthwiseWeights {
@@ -43,7 +48,20 @@ impl DepthwiseWeights {
         assert_eq!(bias.len(), channels, "one bias per channel");
         output.assert_valid(channels);
         assert!(matches!(output, Output::U8 { .. }), "a depthwise convolution has u8 outputs");
-        let packed = Packed::Scalar(scalar::Depthwise::new(weights, bias, input_zero_point, output));
+        let taps = kernel[0] * kernel[1];
+        let product = Product { n: channels, taps, k: 1, weights, bias, factors: output.factors() };
+        let fits = product.results_fit_i32();
+        let packed = match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni if fits => Packed::Avx512Vnni(avx512_vnni::Depthwise::new(
+                kernel,
+                weights,
+                bias,
+                input_zero_point,
+                output,
+            )),
+            _ => Packed::Scalar(scalar::Depthwise::new(weights, bias, input_zero_point, output)),
+        };
         DepthwiseWeights { isa, channels, kernel, packed }
     }
 
@@ -62,6 +80,14 @@ impl DepthwiseWeights {
         geometry.assert_holds(self.channels, x.len(), SLACK, out.len());
         match &self.packed {
             Packed::Scalar(depthwise) => depthwise.run(x, geometry, out),
+            #[cfg(target_arch = "x86_64")]
+            Packed::Avx512Vnni(depthwise) => {
+                // SAFETY: `pack` checked the machine, `assert_holds` the slices.
+                #[allow(unsafe_code)]
+                unsafe {
+                    depthwise.run(x, geometry, out)
+                }
+            }
         }
     }
 }

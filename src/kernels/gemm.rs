@@ -1,5 +1,10 @@
 //! Matrix products and dense convolutions: weights packed once, then rows of activations through them.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512_vnni;
+#[cfg(target_arch = "x86_64")]
+use super::layout::Panels;
+use super::layout::Product;
 use super::scalar::{self, Rows};
 use super::types::Output;
 use super::{Isa, SLACK, span};
@@ -30,6 +35,25 @@ pub struct GemmWeights {
 #[derive(Debug)]
 enum Packed {
     Scalar(scalar::Gemm),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Panels),
+}
+
+impl Packed {
+    fn new(isa: Isa, store: Store, product: &Product<'_>) -> Packed {
+        let fits = matches!(store, Store::F32) || product.results_fit_i32();
+        match (isa, store) {
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Vnni, Store::U8 { .. }) if fits => {
+                Packed::Avx512Vnni(Panels::pack(&avx512_vnni::SCHEME_U8, product))
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Vnni, Store::F32) => {
+                Packed::Avx512Vnni(Panels::pack(&avx512_vnni::SCHEME_F32, product))
+            }
+            _ => Packed::Scalar(scalar::Gemm::new(product)),
+        }
+    }
 }
 
 impl GemmWeights {
@@ -60,14 +84,8 @@ impl GemmWeights {
             Output::U8 { zero_point, lo, hi, .. } => Store::U8 { zero_point, lo, hi },
             Output::F32 { .. } => Store::F32,
         };
-        let packed = Packed::Scalar(scalar::Gemm {
-            taps,
-            k,
-            weights: weights.to_vec(),
-            bias: bias.to_vec(),
-            factors: output.factors().to_vec(),
-        });
-        GemmWeights { isa, n, taps, k, store, packed }
+        let product = Product { n, taps, k, weights, bias, factors: output.factors() };
+        GemmWeights { isa, n, taps, k, store, packed: Packed::new(isa, store, &product) }
     }
 
     /// The tier that these weights are packed for.
@@ -170,6 +188,14 @@ impl GemmWeights {
             Packed::Scalar(gemm) => gemm.run(a, rows, m, |row, n, acc, mult| {
                 out[row * ldo + n] = scalar::requantize(acc, mult, zero_point, lo, hi);
             }),
+            #[cfg(target_arch = "x86_64")]
+            Packed::Avx512Vnni(panels) => {
+                // SAFETY: `pack` checked the machine, the public functions checked rows and outputs.
+                #[allow(unsafe_code)]
+                unsafe {
+                    avx512_vnni::run(panels, self.store, a, rows, m, out.as_mut_ptr(), ldo)
+                }
+            }
         }
     }
 
@@ -179,6 +205,14 @@ impl GemmWeights {
             Packed::Scalar(gemm) => gemm.run(a, rows, m, |row, n, acc, scale| {
                 out[row * ldo + n] = acc as f32 * scale;
             }),
+            #[cfg(target_arch = "x86_64")]
+            Packed::Avx512Vnni(panels) => {
+                // SAFETY: as in `run_u8`.
+                #[allow(unsafe_code)]
+                unsafe {
+                    avx512_vnni::run(panels, self.store, a, rows, m, out.as_mut_ptr().cast(), ldo)
+                }
+            }
         }
     }
 }

@@ -15,9 +15,13 @@
 //! no byte is written outside the elements that an operation documents. Every public function asserts the
 //! lengths it relies on, before the first load, so no safe call can leave a slice.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512_vnni;
+mod buffer;
 mod depthwise;
 mod elementwise;
 mod gemm;
+mod layout;
 mod pool;
 mod scalar;
 mod types;
@@ -137,7 +141,11 @@ fn span(rows: usize, stride: usize, width: usize) -> usize {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod isa_tests {
     use super::*;
 
     #[test]

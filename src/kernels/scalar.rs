@@ -13,6 +13,7 @@
 //! i32 and wrap; a sum that can't exceed 2³¹ (fewer than 65 000 taps × channels) never does.
 
 use super::gemm::PAD;
+use super::layout::Product;
 use super::types::{Geometry, Output};
 
 /// `clamp(rne(f32(acc) · mult) + zero_point, lo, hi)`. Products beyond i32 saturate.
@@ -38,14 +39,19 @@ pub(super) enum Rows<'a> {
 /// A product's weights `[n][taps][k]`, biases and factors as they came.
 #[derive(Debug)]
 pub(super) struct Gemm {
-    pub taps: usize,
-    pub k: usize,
-    pub weights: Vec<i8>,
-    pub bias: Vec<i32>,
-    pub factors: Vec<f32>,
+    taps: usize,
+    k: usize,
+    weights: Vec<i8>,
+    bias: Vec<i32>,
+    factors: Vec<f32>,
 }
 
 impl Gemm {
+    pub(super) fn new(product: &Product<'_>) -> Gemm {
+        let Product { taps, k, weights, bias, factors, .. } = *product;
+        Gemm { taps, k, weights: weights.to_vec(), bias: bias.to_vec(), factors: factors.to_vec() }
+    }
+
     /// Calls `store(m, n, acc, factor)` for each of the `m` rows and all channels.
     pub(super) fn run(
         &self,
@@ -77,13 +83,13 @@ impl Gemm {
 /// Depthwise weights `[tap][channel]`, so that the inner loop runs over channels.
 #[derive(Debug)]
 pub(super) struct Depthwise {
-    pub weights: Vec<i8>,
-    pub bias: Vec<i32>,
-    pub mult: Vec<f32>,
-    pub input_zero_point: u8,
-    pub zero_point: u8,
-    pub lo: u8,
-    pub hi: u8,
+    weights: Vec<i8>,
+    bias: Vec<i32>,
+    mult: Vec<f32>,
+    input_zero_point: u8,
+    zero_point: u8,
+    lo: u8,
+    hi: u8,
 }
 
 impl Depthwise {

@@ -1,0 +1,136 @@
+//! The kernels on the layers of MobileNetV2 (224 × 224), per tier: `cargo bench --bench kernels`.
+//!
+//! Criterion's throughput is in multiply-accumulates: elements per second are MAC/s.
+
+use std::hint::black_box;
+
+use calib8::kernels::{DepthwiseWeights, GemmWeights, Geometry, Isa, Output, SLACK};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+/// Pixels, input channels, output channels, and how often the layer occurs.
+const POINTWISE: [(usize, usize, usize, u32); 19] = [
+    (12544, 32, 16, 1),
+    (12544, 16, 96, 1),
+    (3136, 96, 24, 1),
+    (3136, 24, 144, 2),
+    (3136, 144, 24, 1),
+    (784, 144, 32, 1),
+    (784, 32, 192, 3),
+    (784, 192, 32, 2),
+    (196, 192, 64, 1),
+    (196, 64, 384, 4),
+    (196, 384, 64, 3),
+    (196, 384, 96, 1),
+    (196, 96, 576, 3),
+    (196, 576, 96, 2),
+    (49, 576, 160, 1),
+    (49, 160, 960, 3),
+    (49, 960, 160, 2),
+    (49, 960, 320, 1),
+    (49, 320, 1280, 1),
+];
+
+/// Input side, channels, stride, and how often the layer occurs; kernels are 3 × 3, padding 1.
+const DEPTHWISE: [(usize, usize, usize, u32); 10] = [
+    (112, 32, 1, 1),
+    (112, 96, 2, 1),
+    (56, 144, 1, 1),
+    (56, 144, 2, 1),
+    (28, 192, 1, 2),
+    (28, 192, 2, 1),
+    (14, 384, 1, 4),
+    (14, 576, 1, 2),
+    (14, 576, 2, 1),
+    (7, 960, 1, 3),
+];
+
+/// Bytes that look random: the same every time.
+fn bytes(len: usize) -> Vec<u8> {
+    let mut state = 7u64;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn weights(len: usize) -> Vec<i8> {
+    bytes(len).into_iter().map(|byte| byte as i8).collect()
+}
+
+/// A layer, ready to run.
+type Layer = Box<dyn FnMut()>;
+
+fn pointwise(isa: Isa, m: usize, k: usize, n: usize) -> Layer {
+    let (mult, bias) = (vec![0.01 / k as f32; n], vec![100; n]);
+    let output = Output::U8 { mult: &mult, zero_point: 117, lo: 0, hi: 255 };
+    let weights = GemmWeights::pack(isa, n, 1, k, &weights(n * k), &bias, output);
+    let (a, mut out) = (bytes(m * k + SLACK), vec![0; m * n]);
+    Box::new(move || weights.pointwise(black_box(&a), k, m, black_box(&mut out), n))
+}
+
+fn depthwise(isa: Isa, side: usize, channels: usize, stride: usize) -> (Layer, usize) {
+    let (mult, bias) = (vec![0.003; channels], vec![100; channels]);
+    let output = Output::U8 { mult: &mult, zero_point: 99, lo: 0, hi: 255 };
+    let weights = DepthwiseWeights::pack(isa, channels, [3, 3], &weights(channels * 9), &bias, 131, output);
+    let out_side = (side - 1) / stride + 1;
+    let geometry = Geometry {
+        height: side,
+        width: side,
+        out_height: out_side,
+        out_width: out_side,
+        kernel: [3, 3],
+        stride: [stride; 2],
+        dilation: [1, 1],
+        pad_top: 1,
+        pad_left: 1,
+    };
+    let (x, mut out) = (bytes(side * side * channels + SLACK), vec![0; out_side * out_side * channels]);
+    let macs = out_side * out_side * channels * 9;
+    (Box::new(move || weights.run(black_box(&x), &geometry, black_box(&mut out))), macs)
+}
+
+/// Each layer on its own, and all of them one after the other as often as the network has them.
+fn group(c: &mut Criterion, name: &str, layers: Vec<(String, Layer, usize, u32)>) {
+    let mut group = c.benchmark_group(name);
+    let total: u64 = layers.iter().map(|(_, _, macs, times)| *macs as u64 * u64::from(*times)).sum();
+    let mut all = vec![];
+    for (name, mut layer, macs, times) in layers {
+        group.throughput(Throughput::Elements(macs as u64));
+        group.bench_function(name, |b| b.iter(&mut layer));
+        all.push((layer, times));
+    }
+    group.throughput(Throughput::Elements(total));
+    group.bench_function("all", |b| {
+        b.iter(|| {
+            for (layer, times) in &mut all {
+                (0..*times).for_each(|_| layer());
+            }
+        });
+    });
+    group.finish();
+}
+
+fn mobilenet_v2(c: &mut Criterion) {
+    for isa in Isa::available() {
+        let layers = POINTWISE
+            .iter()
+            .map(|&(m, k, n, times)| (format!("{m}x{k}x{n}"), pointwise(isa, m, k, n), m * k * n, times));
+        group(c, &format!("pointwise/{}", isa.name()), layers.collect());
+        let layers = DEPTHWISE.iter().map(|&(side, channels, stride, times)| {
+            let (layer, macs) = depthwise(isa, side, channels, stride);
+            (format!("{side}x{side}x{channels}/{stride}"), layer, macs, times)
+        });
+        group(c, &format!("depthwise/{}", isa.name()), layers.collect());
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(std::time::Duration::from_millis(200))
+        .measurement_time(std::time::Duration::from_millis(600));
+    targets = mobilenet_v2
+}
+criterion_main!(benches);

@@ -1,0 +1,233 @@
+//! How vector tiers lay out weights: in the order in which the inner loop loads them.
+//!
+//! Output channels are split into blocks of a few vectors. A block holds, for each tap and each group of four
+//! inputs, its vectors one after the other; a lane of a vector holds the four weights of one channel. Biases
+//! and factors follow the same lanes.
+//!
+//! Narrowing 32-bit accumulators to bytes by x86's pack instructions works inside 128-bit segments and
+//! so interleaves the channels of neighbouring vectors. [`channel_of`] assigns channels to lanes such that the
+//! packed bytes come out in order, which makes the permutation free.
+
+use super::buffer::Aligned;
+
+/// Channels `first..first + channels` of a product, held in `vectors` vectors.
+#[derive(Debug, Clone)]
+pub(super) struct Block {
+    pub first: usize,
+    pub channels: usize,
+    pub vectors: usize,
+    /// Where its weights start.
+    pub weights: usize,
+    /// Where its biases and factors start.
+    pub lanes: usize,
+    /// Whether weights are stored as bytes; otherwise as i16, where bytes could overflow the 16-bit sums of
+    /// pairs.
+    pub bytes: bool,
+}
+
+/// The packed weights, biases and factors of a product.
+#[derive(Debug)]
+pub(super) struct Panels {
+    pub taps: usize,
+    /// Inputs per tap, rounded up to whole groups of four; the added weights are 0.
+    pub depth: usize,
+    pub blocks: Vec<Block>,
+    pub weights: Aligned<i8>,
+    pub bias: Aligned<i32>,
+    pub factors: Aligned<f32>,
+}
+
+/// What a vector tier asks of [`Panels::pack`].
+pub(super) struct Scheme {
+    /// i32 lanes of a vector.
+    pub lanes: usize,
+    /// The vectors of each block, for this many vectors in all.
+    pub split: fn(usize) -> Vec<usize>,
+    /// Whether channels are interleaved for a byte store.
+    pub interleave: bool,
+    /// Whether pairs of products are summed in 16 bits, so that blocks where this could overflow need wide
+    /// weights.
+    pub sixteen_bit_pairs: bool,
+}
+
+/// The weights `[n][taps][k]` of a product with their biases and output factors.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a> {
+    pub n: usize,
+    pub taps: usize,
+    pub k: usize,
+    pub weights: &'a [i8],
+    pub bias: &'a [i32],
+    pub factors: &'a [f32],
+}
+
+impl Product<'_> {
+    /// The weights of inputs `4·group..4·group + 4` at one tap of a channel; 0 beyond `k` and `n`.
+    fn group(&self, n: usize, tap: usize, group: usize) -> [i8; 4] {
+        let mut four = [0; 4];
+        if n < self.n {
+            let row = &self.weights[(n * self.taps + tap) * self.k..][..self.k];
+            let part = &row[group * 4..(group * 4 + 4).min(self.k)];
+            four[..part.len()].copy_from_slice(part);
+        }
+        four
+    }
+
+    /// Whether `x₀w₀ + x₁w₁` stays within i16 for every u8 `x` and every pair of weights that are summed first.
+    fn pairs_fit_i16(&self, channels: std::ops::Range<usize>) -> bool {
+        let fits = |pair: &[i8]| {
+            let sum = |part: fn(i32) -> i32| 255 * pair.iter().map(|&w| part(i32::from(w))).sum::<i32>();
+            sum(|w| w.max(0)) <= i32::from(i16::MAX) && sum(|w| w.min(0)) >= i32::from(i16::MIN)
+        };
+        let rows = &self.weights[channels.start * self.taps * self.k..channels.end * self.taps * self.k];
+        rows.chunks_exact(self.k).all(|row| row.chunks(2).all(fits))
+    }
+
+    /// Whether `f32(acc) · factor` is below 2³⁰ for every input: the vector conversions to i32 have no
+    /// saturation. Only factors that saturate nearly every output can exceed it.
+    pub(super) fn results_fit_i32(&self) -> bool {
+        let rows = self.weights.chunks_exact(self.taps * self.k);
+        rows.zip(self.bias).zip(self.factors).all(|((row, &bias), &factor)| {
+            let products: u64 = row.iter().map(|w| 255 * u64::from(w.unsigned_abs())).sum();
+            let largest = (products + u64::from(bias.unsigned_abs())).min(1 << 31);
+            largest as f64 * f64::from(factor) < f64::from(1 << 30)
+        })
+    }
+}
+
+impl Panels {
+    pub(super) fn pack(scheme: &Scheme, product: &Product<'_>) -> Panels {
+        let Product { n, taps, k, .. } = *product;
+        let groups = k.div_ceil(4);
+        let parts = (scheme.split)(n.div_ceil(scheme.lanes));
+        let mut blocks = Vec::with_capacity(parts.len());
+        let (mut first, mut weights, mut lanes) = (0, 0, 0);
+        for vectors in parts {
+            let channels = (n - first).min(vectors * scheme.lanes);
+            let bytes = !scheme.sixteen_bit_pairs || product.pairs_fit_i16(first..first + channels);
+            blocks.push(Block { first, channels, vectors, weights, lanes, bytes });
+            first += channels;
+            lanes += vectors * scheme.lanes;
+            weights += vectors * scheme.lanes * taps * groups * if bytes { 4 } else { 8 };
+        }
+        let mut panels = Panels {
+            taps,
+            depth: groups * 4,
+            blocks,
+            weights: Aligned::zeros(weights),
+            bias: Aligned::zeros(lanes),
+            factors: Aligned::zeros(lanes),
+        };
+        for block in panels.blocks.clone() {
+            let channel = |vector: usize, lane: usize| {
+                let at = if scheme.interleave {
+                    channel_of(block.vectors, scheme.lanes, vector, lane)
+                } else {
+                    vector * scheme.lanes + lane
+                };
+                block.first + at
+            };
+            let mut at = block.weights;
+            for (tap, group) in (0..taps).flat_map(|tap| (0..groups).map(move |group| (tap, group))) {
+                for vector in 0..block.vectors {
+                    let fours =
+                        (0..scheme.lanes).map(|lane| product.group(channel(vector, lane), tap, group));
+                    if block.bytes {
+                        for (lane, four) in fours.enumerate() {
+                            panels.weights[at + lane * 4..][..4].copy_from_slice(&four);
+                        }
+                        at += scheme.lanes * 4;
+                    } else {
+                        // Even inputs, then odd ones: how the kernel splits the bytes of a group.
+                        for (lane, [w0, w1, w2, w3]) in fours.enumerate() {
+                            put_i16(&mut panels.weights[at + lane * 4..], [w0, w2]);
+                            put_i16(&mut panels.weights[at + (scheme.lanes + lane) * 4..], [w1, w3]);
+                        }
+                        at += scheme.lanes * 8;
+                    }
+                }
+            }
+            for vector in 0..block.vectors {
+                for lane in 0..scheme.lanes {
+                    let n = channel(vector, lane);
+                    if n < product.n {
+                        let at = block.lanes + vector * scheme.lanes + lane;
+                        panels.bias[at] = product.bias[n];
+                        panels.factors[at] = product.factors[n];
+                    }
+                }
+            }
+        }
+        panels
+    }
+}
+
+/// Writes two weights as i16 in native byte order.
+pub(super) fn put_i16(to: &mut [i8], pair: [i8; 2]) {
+    for (to, w) in to.chunks_exact_mut(2).zip(pair) {
+        to.copy_from_slice(&i16::from(w).to_ne_bytes().map(|byte| byte as i8));
+    }
+}
+
+/// The channel within a block that lane `lane` of vector `vector` accumulates, such that saturating packs of
+/// 4 vectors, of the first 2 of 3, or of 2 give bytes in channel order. A vector on its own stays in order.
+pub(super) fn channel_of(vectors: usize, lanes: usize, vector: usize, lane: usize) -> usize {
+    let packed = match vectors {
+        4 => 4,
+        2 | 3 if vector < 2 => 2,
+        _ => return vector * lanes + lane,
+    };
+    4 * packed * (lane / 4) + 4 * vector + lane % 4
+}
+
+/// Splits `rows` evenly into tiles of at most `most` rows and calls `tile(first, rows)` for each: near-equal
+/// tiles waste less than full ones and a small rest.
+pub(super) fn for_each_tile(rows: usize, most: usize, mut tile: impl FnMut(usize, usize)) {
+    let tiles = rows.div_ceil(most);
+    let mut first = 0;
+    for i in 0..tiles {
+        let height = rows / tiles + usize::from(i < rows % tiles);
+        tile(first, height);
+        first += height;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_lane_of_a_block_has_its_own_channel() {
+        for (vectors, lanes) in [(1, 16), (2, 16), (3, 16), (4, 16), (1, 8), (2, 8)] {
+            let mut channels: Vec<_> = (0..vectors)
+                .flat_map(|vector| (0..lanes).map(move |lane| channel_of(vectors, lanes, vector, lane)))
+                .collect();
+            channels.sort_unstable();
+            assert!(channels.iter().copied().eq(0..vectors * lanes), "{vectors} x {lanes}");
+        }
+    }
+
+    #[test]
+    fn pairs_are_judged_by_their_worst_inputs() {
+        let fit = |weights: &[i8]| {
+            let (n, taps, k) = (1, 1, weights.len());
+            Product { n, taps, k, weights, bias: &[0], factors: &[1.0] }.pairs_fit_i16(0..1)
+        };
+        assert!(fit(&[64, 64, -64, -64]));
+        assert!(fit(&[127, -128, 127, 1]));
+        assert!(!fit(&[127, 2]));
+        assert!(!fit(&[0, 0, -100, -29]));
+        assert!(fit(&[0, 127, 127]), "the last weight of an odd row has no partner");
+    }
+
+    #[test]
+    fn tiles_cover_all_rows_evenly() {
+        let mut tiles = vec![];
+        for_each_tile(49, 6, |first, rows| tiles.push((first, rows)));
+        assert_eq!(tiles.len(), 9);
+        assert!(tiles.iter().all(|&(_, rows)| rows == 5 || rows == 6));
+        assert_eq!(tiles.iter().map(|tile| tile.1).sum::<usize>(), 49);
+        for_each_tile(0, 6, |_, _| unreachable!());
+    }
+}

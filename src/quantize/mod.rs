@@ -1,1 +1,91 @@
 //! Observe activations, choose ranges, correct, write the INT8 model.
+//!
+//! ```text
+//! prepare ─> place ─> observe ─> quantize
+//! (graph)    (graph)  (images)   (graph + statistics)
+//! ```
+//!
+//! [`prepare`] gives the graph the form that quantizes best, [`place`] decides from the graph alone
+//! which nodes become INT8, [`observe`] runs the FP32 model and keeps mergeable [`Statistics`], and
+//! [`quantize`] writes a standard ONNX model in QDQ form: `QuantizeLinear`/`DequantizeLinear` around
+//! the operators, in the arrangement that ONNX Runtime and OpenVINO fuse into INT8 kernels. The
+//! same inputs give the same bytes, whatever the number of threads.
+
+mod correction;
+mod error;
+mod groups;
+mod observe;
+mod placement;
+mod prepare;
+mod range;
+mod scope;
+mod statistics;
+#[cfg(test)]
+mod testing;
+mod weights;
+mod write;
+
+pub use error::QuantizeError;
+pub use observe::{ObserveOptions, observe};
+pub use placement::{Bounds, LeftNode, NodeKind, Placement, QuantizedNode, QuantizedTensor, place};
+pub use prepare::prepare;
+pub use range::ActivationParameters;
+pub use statistics::{Histogram, Statistics, TensorStatistics};
+pub use write::{LayerReport, Quantized, quantize};
+
+use serde::{Deserialize, Serialize};
+
+/// Which zero points activations may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// Symmetric: zero point 0 where the range is non-negative, 128 otherwise.
+    #[default]
+    Performance,
+    /// Asymmetric: any zero point, so that all 256 steps lie inside the observed range.
+    Mixed,
+}
+
+/// How the range of an activation is taken from its statistics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RangeMethod {
+    /// The smallest and the largest value of all images.
+    MinMax,
+    /// The mean over the images of each image's smallest and largest value.
+    #[default]
+    MeanMinMax,
+}
+
+/// How the shift of a layer's mean output is undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BiasCorrection {
+    /// Biases stay.
+    None,
+    /// The bias takes up the mean error that rounding the weights makes, for the mean input.
+    #[default]
+    Fast,
+}
+
+/// Nodes that stay FP32 because the user said so.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct IgnoredScope {
+    /// Names of nodes.
+    pub names: Vec<String>,
+    /// Operator types, such as `Add`.
+    pub types: Vec<String>,
+}
+
+/// How to quantize.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Options {
+    /// Zero points of activations.
+    pub preset: Preset,
+    /// Ranges of activations.
+    pub range: RangeMethod,
+    /// Correction of biases.
+    pub bias_correction: BiasCorrection,
+    /// What stays FP32.
+    pub ignored: IgnoredScope,
+}

@@ -1,0 +1,161 @@
+//! The FP32 model runs on images, and statistics of its tensors are kept.
+//!
+//! Memory: one stream and one set of statistics per thread, whatever the number of images.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ndarray::{Array3, Axis};
+
+use super::{Placement, QuantizeError, Statistics};
+use crate::engine::{Runner, Session, Value};
+use crate::progress::Progress;
+
+/// How to observe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObserveOptions {
+    /// Streams that run at the same time.
+    pub threads: usize,
+    /// Images in all, those of an earlier part included: for the progress, not a limit.
+    pub total: usize,
+    /// Images after which the statistics so far are handed out; 0 for never.
+    pub checkpoint_every: usize,
+}
+
+impl Placement {
+    /// The tensors that a session must give out as `extra_outputs` so that [`observe`] sees them.
+    pub fn observed(&self, session_inputs: &[String], session_outputs: &[String]) -> Vec<String> {
+        let given = |name: &String| session_inputs.contains(name) || session_outputs.contains(name);
+        self.tensors.iter().map(|t| t.name.clone()).filter(|name| !given(name)).collect()
+    }
+}
+
+/// Where the values of one tensor are found in an inference.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Input,
+    Output(usize),
+}
+
+/// Runs `session` on every image (CHW, preprocessed) and adds to `start`, the statistics of the
+/// images before these (empty at first). `checkpoint` is called after every
+/// [`ObserveOptions::checkpoint_every`] images with the statistics of exactly the images so far, so
+/// that a later call with the rest of the images gives the same bits as one call with all.
+///
+/// The session must give out the tensors of [`Placement::observed`]. The result does not depend on
+/// the number of threads.
+///
+/// # Errors
+/// A tensor is not given out, an image has another shape than the input, inference fails, there
+/// was no image, or the user asked to stop.
+pub fn observe(
+    session: &dyn Session,
+    placement: &Placement,
+    images: impl Iterator<Item = Array3<f32>> + Send,
+    start: Statistics,
+    options: ObserveOptions,
+    progress: &dyn Progress,
+    mut checkpoint: impl FnMut(&Statistics),
+) -> Result<Statistics, QuantizeError> {
+    let sources = sources(session, placement)?;
+    let threads = options.threads.max(1);
+    let mut runners: Vec<Box<dyn Runner>> =
+        (0..threads).map(|_| session.spawn()).collect::<Result<_, _>>()?;
+    let images = Mutex::new(images);
+    let done = AtomicU64::new(start.images());
+    let mut statistics = start;
+    loop {
+        let limit = match options.checkpoint_every {
+            0 => u64::MAX,
+            n => statistics.images().saturating_add(n as u64),
+        };
+        let shared = Shared { session, placement, sources: &sources, images: &images, limit, done: &done };
+        let parts: Vec<Result<Statistics, QuantizeError>> = std::thread::scope(|scope| {
+            let shared = &shared;
+            let handles: Vec<_> = runners
+                .iter_mut()
+                .map(|runner| scope.spawn(move || shared.work(runner.as_mut(), options.total, progress)))
+                .collect();
+            handles.into_iter().map(|h| h.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).collect()
+        });
+        for part in parts {
+            statistics.merge(&part?);
+        }
+        if progress.cancelled() {
+            checkpoint(&statistics);
+            return Err(QuantizeError::Cancelled { images: statistics.images() });
+        }
+        if statistics.images() < limit {
+            break;
+        }
+        checkpoint(&statistics);
+    }
+    if statistics.images() == 0 { Err(QuantizeError::NoImages) } else { Ok(statistics) }
+}
+
+fn sources(session: &dyn Session, placement: &Placement) -> Result<Vec<Source>, QuantizeError> {
+    let find = |name: &String| {
+        if session.inputs().iter().any(|i| i.name == *name) {
+            return Ok(Source::Input);
+        }
+        let at = session.outputs().iter().position(|o| o.name == *name);
+        at.map(Source::Output).ok_or_else(|| QuantizeError::MissingStatistics { tensor: name.clone() })
+    };
+    placement.tensors.iter().map(|t| find(&t.name)).collect()
+}
+
+/// What all threads use while they observe up to `limit` images.
+struct Shared<'a, I> {
+    session: &'a dyn Session,
+    placement: &'a Placement,
+    sources: &'a [Source],
+    images: &'a Mutex<I>,
+    limit: u64,
+    done: &'a AtomicU64,
+}
+
+impl<I: Iterator<Item = Array3<f32>>> Shared<'_, I> {
+    fn work(
+        &self,
+        runner: &mut dyn Runner,
+        total: usize,
+        progress: &dyn Progress,
+    ) -> Result<Statistics, QuantizeError> {
+        let mut statistics = Statistics::default();
+        while let Some((index, image)) = self.next(progress) {
+            let shape = self.session.inputs().first().map_or(&[][..], |i| &i.shape);
+            if image.shape() != shape.get(1..).unwrap_or(&[]) {
+                return Err(QuantizeError::Shape {
+                    index,
+                    got: image.shape().to_vec(),
+                    input: self.session.inputs().first().map_or(String::new(), |i| i.name.clone()),
+                    expected: shape.to_vec(),
+                });
+            }
+            let input = Value::from(image.insert_axis(Axis(0)).into_dyn());
+            let outputs = runner.run(std::slice::from_ref(&input))?;
+            for (tensor, source) in self.placement.tensors.iter().zip(self.sources) {
+                let value = match source {
+                    Source::Input => &input,
+                    Source::Output(i) => &outputs[*i],
+                };
+                statistics.entry(&tensor.name).observe(value.as_slice(), value.shape(), tensor.channel_axis);
+            }
+            statistics.count_image();
+            progress.step(index as usize + 1, total, None);
+        }
+        Ok(statistics)
+    }
+
+    /// The next image and its number, unless the limit is reached or the user asked to stop.
+    fn next(&self, progress: &dyn Progress) -> Option<(u64, Array3<f32>)> {
+        let mut images = self.images.lock().unwrap_or_else(|e| e.into_inner());
+        let index = self.done.load(Ordering::Relaxed);
+        if index >= self.limit || progress.cancelled() {
+            return None;
+        }
+        let image = images.next()?;
+        self.done.store(index + 1, Ordering::Relaxed);
+        Some((index, image))
+    }
+}

@@ -1,0 +1,366 @@
+//! Which nodes become INT8, which tensors are quantized, and why others are not: decided from the
+//! graph and its shapes alone, before any image is seen.
+//!
+//! Layers with weights (Conv, Gemm, MatMul) are the gain and are always taken. Residual sums, pools,
+//! concatenations and movements of data are taken where they lie between INT8 layers, because a
+//! change to FP32 and back would cost more than they do. All else stays FP32.
+
+use std::collections::{HashMap, HashSet};
+
+use super::groups;
+use super::scope::Scope;
+use super::{Options, QuantizeError};
+use crate::model::graph::{self, Index};
+use crate::model::shapes::{self, Shapes};
+use crate::model::{Model, pb};
+
+/// How a node computes in INT8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKind {
+    /// Conv, Gemm or MatMul with constant weights, which are quantized per index of `channel_axis`.
+    Weighted {
+        /// Axis of the weight that counts output channels.
+        channel_axis: usize,
+    },
+    /// Add of two activations of the same shape.
+    Add,
+    /// Average over space; its output has a range of its own.
+    Pool,
+    /// Concatenation of activations.
+    Concat,
+    /// The values pass unchanged, so input and output share one scale.
+    Move,
+}
+
+/// A node that becomes INT8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuantizedNode {
+    /// Position in the graph.
+    pub position: usize,
+    /// Name of the node.
+    pub name: String,
+    /// Its operator.
+    pub op_type: String,
+    /// How it computes.
+    pub kind: NodeKind,
+    /// Position of the Relu or Clip that is its only reader and becomes part of it.
+    pub activation: Option<usize>,
+    /// Tensor that leaves it, after the activation.
+    pub output: String,
+}
+
+/// A tensor that gets a QuantizeLinear/DequantizeLinear pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantizedTensor {
+    /// Its name; for a node with a fused activation the name after the activation.
+    pub name: String,
+    /// Tensors of the same number share scale and zero point.
+    pub group: usize,
+    /// Axis along which means are taken for bias correction, where a weighted node reads it.
+    pub channel_axis: Option<usize>,
+    /// What is known of its values from the graph.
+    pub bounds: Bounds,
+}
+
+/// What the graph says about the values of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bounds {
+    /// Any value.
+    Any,
+    /// From 0 to this, which is infinite after Relu.
+    ZeroTo(f32),
+}
+
+/// A node that stays FP32.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftNode {
+    /// Name of the node.
+    pub name: String,
+    /// Its operator.
+    pub op_type: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The outcome of [`place`].
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Placement {
+    /// Nodes that become INT8, in graph order.
+    pub nodes: Vec<QuantizedNode>,
+    /// Tensors that are quantized, in the order in which they are made.
+    pub tensors: Vec<QuantizedTensor>,
+    /// Nodes that stay FP32, in graph order. Activations that become part of a node are in neither list.
+    pub left: Vec<LeftNode>,
+}
+
+/// Decides what becomes INT8. The model should come from [`prepare`](super::prepare).
+///
+/// # Errors
+/// `ignored_scope` names what does not exist, the graph can't be analysed, or nothing can become INT8.
+pub fn place(model: &Model, options: &Options) -> Result<Placement, QuantizeError> {
+    let graph = model.graph();
+    let scope = Scope::resolve(&options.ignored, graph)?;
+    let placer = Placer { graph, index: Index::new(graph), shapes: shapes::infer(model, 1)?, scope };
+    let (mut nodes, mut left) = placer.candidates();
+    placer.prune(&mut nodes, &mut left);
+    if !nodes.iter().any(|n| matches!(n.kind, NodeKind::Weighted { .. })) {
+        let reason =
+            left.first().map_or("it has no operators".into(), |(_, l)| format!("'{}': {}", l.name, l.reason));
+        return Err(QuantizeError::NothingToQuantize { path: model.path.clone(), reason });
+    }
+    let mut tensors = placer.tensors(&nodes);
+    groups::assign(graph, &placer.index, &nodes, &mut tensors);
+    left.sort_by_key(|(position, _)| *position);
+    Ok(Placement { nodes, tensors, left: left.into_iter().map(|(_, l)| l).collect() })
+}
+
+struct Placer<'a> {
+    graph: &'a pb::GraphProto,
+    index: Index,
+    shapes: Shapes,
+    scope: Scope<'a>,
+}
+
+impl Placer<'_> {
+    /// Nodes that could become INT8 by what they read, and those that could not.
+    fn candidates(&self) -> (Vec<QuantizedNode>, Vec<(usize, LeftNode)>) {
+        let (mut nodes, mut left) = (Vec::new(), Vec::new());
+        let mut fused = HashSet::new();
+        // Tensors that exist in INT8: results of INT8 nodes, and what layers with weights read.
+        let mut int8: HashSet<&str> = self
+            .graph
+            .node
+            .iter()
+            .filter(|n| matches!(self.kind(n, None), Ok(NodeKind::Weighted { .. })))
+            .map(|n| n.input[0].as_str())
+            .collect();
+        for (position, node) in self.graph.node.iter().enumerate() {
+            if fused.contains(&position) || node.op_type == "Constant" {
+                continue;
+            }
+            match self.kind(node, Some(&int8)) {
+                Ok(kind) => {
+                    let activation = self.activation(node, kind);
+                    fused.extend(activation);
+                    let output = &self.graph.node[activation.unwrap_or(position)].output[0];
+                    int8.insert(output);
+                    nodes.push(QuantizedNode {
+                        position,
+                        name: node.name.clone(),
+                        op_type: node.op_type.clone(),
+                        kind,
+                        activation,
+                        output: output.clone(),
+                    });
+                }
+                Err(reason) => left.push((position, self.left(position, reason))),
+            }
+        }
+        (nodes, left)
+    }
+
+    fn left(&self, position: usize, reason: String) -> LeftNode {
+        let node = &self.graph.node[position];
+        LeftNode { name: node.name.clone(), op_type: node.op_type.clone(), reason }
+    }
+
+    /// How `node` computes in INT8, or why it can't. Without `int8` only layers with weights are judged.
+    fn kind(&self, node: &pb::NodeProto, int8: Option<&HashSet<&str>>) -> Result<NodeKind, String> {
+        if self.scope.ignores(&node.name, &node.op_type) {
+            return Err("listed in ignored_scope".into());
+        }
+        match node.op_type.as_str() {
+            "Conv" | "Gemm" | "MatMul" => return self.weighted(node),
+            _ => {}
+        }
+        let kind = match node.op_type.as_str() {
+            "Add" => NodeKind::Add,
+            "GlobalAveragePool" | "AveragePool" => NodeKind::Pool,
+            "ReduceMean" if self.averages_space(node) => NodeKind::Pool,
+            "Concat" => NodeKind::Concat,
+            "MaxPool" | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => NodeKind::Move,
+            _ => return Err("no INT8 form in this version".into()),
+        };
+        let int8 = int8.ok_or("judged later")?;
+        if node.output.iter().filter(|o| !o.is_empty()).count() != 1 {
+            return Err("it has several outputs".into());
+        }
+        let data =
+            if matches!(kind, NodeKind::Move | NodeKind::Pool) { &node.input[..1] } else { &node.input[..] };
+        if let Some(input) = data.iter().find(|i| !int8.contains(i.as_str())) {
+            return Err(format!("its input '{input}' is FP32"));
+        }
+        if kind == NodeKind::Add {
+            let shapes: Vec<_> = node.input.iter().map(|i| self.shapes.get(i)).collect();
+            if shapes[0].is_none() || shapes[0] != shapes[1] {
+                return Err("its inputs have different shapes".into());
+            }
+        }
+        Ok(kind)
+    }
+
+    /// Conv, Gemm or MatMul whose weights and bias are constants of a form that has an INT8 kernel.
+    fn weighted(&self, node: &pb::NodeProto) -> Result<NodeKind, String> {
+        let constant = |i: usize| {
+            let name = node.input.get(i).filter(|n| !n.is_empty())?;
+            Some(self.index.initializer(name).map(|at| &self.graph.initializer[at]))
+        };
+        let weight = constant(1).flatten().ok_or("its weights are not constant")?;
+        if weight.data_type != pb::tensor_proto::DataType::Float as i32 {
+            return Err(format!("its weights have ONNX type {}, expected float", weight.data_type));
+        }
+        let x = &node.input[0];
+        if self.index.initializer(x).is_some() || self.shapes.get(x).is_none() {
+            return Err("its input is constant or has no known shape".into());
+        }
+        let channel_axis = match node.op_type.as_str() {
+            "Conv" => 0,
+            "MatMul" if weight.dims.len() == 2 => 1,
+            "MatMul" => return Err(format!("its weights have {} dimensions, expected 2", weight.dims.len())),
+            _ => {
+                let one = |name| graph::attr_float(node, name).unwrap_or(1.0) == 1.0;
+                if !one("alpha") || !one("beta") || graph::attr_int(node, "transA").unwrap_or(0) != 0 {
+                    return Err("Gemm with alpha, beta or transA has no INT8 kernel".into());
+                }
+                usize::from(graph::attr_int(node, "transB").unwrap_or(0) == 0)
+            }
+        };
+        let channels = weight.dims.get(channel_axis).copied().unwrap_or(0);
+        match constant(2) {
+            Some(None) => Err("its bias is not constant".into()),
+            Some(Some(bias)) if bias.dims.iter().product::<i64>() != channels => {
+                Err(format!("its bias has the shape {:?}, expected {channels} values", bias.dims))
+            }
+            _ => Ok(NodeKind::Weighted { channel_axis }),
+        }
+    }
+
+    /// Whether a ReduceMean is an average over height and width.
+    fn averages_space(&self, node: &pb::NodeProto) -> bool {
+        let axes = graph::attr_ints(node, "axes").map(<[i64]>::to_vec).or_else(|| {
+            let at = self.index.initializer(node.input.get(1)?)?;
+            Some(graph::to_array::<i64>(&self.graph.initializer[at])?.into_iter().collect())
+        });
+        let rank = self.shapes.get(&node.input[0]).map_or(0, Vec::len);
+        axes.is_some_and(|mut axes| {
+            axes.iter_mut().for_each(|a| *a += if *a < 0 { rank as i64 } else { 0 });
+            axes.sort_unstable();
+            rank == 4 && axes == [2, 3]
+        })
+    }
+
+    /// Position of the Relu, or Clip from 0, that alone reads the result of `node`.
+    fn activation(&self, node: &pb::NodeProto, kind: NodeKind) -> Option<usize> {
+        let y = &node.output[0];
+        let [reader] = self.index.consumers(y) else { return None };
+        let activation = &self.graph.node[*reader];
+        let fusable = !matches!(kind, NodeKind::Move | NodeKind::Concat)
+            && !self.index.is_output(y)
+            && !self.scope.ignores(&activation.name, &activation.op_type)
+            && self.activation_bounds(activation) != Bounds::Any;
+        fusable.then_some(*reader)
+    }
+
+    fn activation_bounds(&self, node: &pb::NodeProto) -> Bounds {
+        let scalar = |i: usize| {
+            let at = self.index.initializer(node.input.get(i)?)?;
+            graph::to_array::<f32>(&self.graph.initializer[at])?.first().copied()
+        };
+        match node.op_type.as_str() {
+            "Relu" => Bounds::ZeroTo(f32::INFINITY),
+            "Clip" if scalar(1) == Some(0.0) => {
+                if node.input.get(2).is_none_or(String::is_empty) {
+                    return Bounds::ZeroTo(f32::INFINITY);
+                }
+                scalar(2).filter(|high| *high > 0.0).map_or(Bounds::Any, Bounds::ZeroTo)
+            }
+            _ => Bounds::Any,
+        }
+    }
+
+    /// Takes out nodes without weights whose result no INT8 node reads: they would only add error.
+    fn prune(&self, nodes: &mut Vec<QuantizedNode>, left: &mut Vec<(usize, LeftNode)>) {
+        let mut kept: HashSet<usize> = nodes.iter().map(|n| n.position).collect();
+        for node in nodes.iter().rev() {
+            let read = self.index.consumers(&node.output).iter().any(|c| kept.contains(c));
+            if !read && !matches!(node.kind, NodeKind::Weighted { .. }) {
+                kept.remove(&node.position);
+                left.push((node.position, self.left(node.position, "no INT8 node reads its result".into())));
+                if let Some(activation) = node.activation {
+                    left.push((activation, self.left(activation, "the node before it is FP32".into())));
+                }
+            }
+        }
+        nodes.retain(|n| kept.contains(&n.position));
+    }
+
+    /// What the INT8 nodes read and make, in order. A Conv is INT8 only with an INT8 result; Gemm and
+    /// MatMul have kernels with FP32 results, which are used where nobody needs them in INT8.
+    fn tensors(&self, nodes: &[QuantizedNode]) -> Vec<QuantizedTensor> {
+        let by_position: HashMap<usize, &QuantizedNode> = nodes.iter().map(|n| (n.position, n)).collect();
+        let mut names: Vec<&str> = Vec::new();
+        let mut known = HashSet::new();
+        let mut add = |name| {
+            if known.insert(name) {
+                names.push(name);
+            }
+        };
+        for node in nodes {
+            let inputs = &self.graph.node[node.position].input;
+            let data = if matches!(node.kind, NodeKind::Add | NodeKind::Concat) {
+                &inputs[..]
+            } else {
+                &inputs[..1]
+            };
+            data.iter().for_each(|i| add(i));
+            let read = self.index.consumers(&node.output).iter().any(|c| by_position.contains_key(c));
+            if read || !matches!(node.op_type.as_str(), "Gemm" | "MatMul") {
+                add(&node.output);
+            }
+        }
+        let order = |name: &str| self.index.producer(name).map_or(0, |p| p + 1);
+        names.sort_by_key(|name| order(name));
+        let mut bounds: HashMap<&str, Bounds> = HashMap::new();
+        for name in &names {
+            let producer = self.index.producer(name);
+            let moved = producer.and_then(|p| by_position.get(&p)).filter(|n| keeps_bounds(n.kind));
+            let of = match (moved, producer) {
+                (Some(node), _) => {
+                    let inputs = &self.graph.node[node.position].input;
+                    let data = if node.kind == NodeKind::Concat { &inputs[..] } else { &inputs[..1] };
+                    let first = bounds.get(data[0].as_str()).copied().unwrap_or(Bounds::Any);
+                    let same = data.iter().all(|i| bounds.get(i.as_str()) == Some(&first));
+                    if same { first } else { Bounds::Any }
+                }
+                (None, Some(p)) => self.activation_bounds(&self.graph.node[p]),
+                (None, None) => Bounds::Any,
+            };
+            bounds.insert(name, of);
+        }
+        names
+            .iter()
+            .map(|name| QuantizedTensor {
+                name: name.to_string(),
+                group: 0,
+                channel_axis: self.channel_axis(name, &by_position),
+                bounds: bounds[name],
+            })
+            .collect()
+    }
+
+    /// The axis of `tensor` that the first layer with weights among its readers sums over.
+    fn channel_axis(&self, tensor: &str, nodes: &HashMap<usize, &QuantizedNode>) -> Option<usize> {
+        let reader = self.index.consumers(tensor).iter().filter_map(|c| nodes.get(c)).find(|n| {
+            matches!(n.kind, NodeKind::Weighted { .. }) && self.graph.node[n.position].input[0] == tensor
+        })?;
+        match reader.op_type.as_str() {
+            "MatMul" => self.shapes.get(tensor)?.len().checked_sub(1),
+            _ => Some(1),
+        }
+    }
+}
+
+/// Whether the output lies within the bounds of the inputs.
+fn keeps_bounds(kind: NodeKind) -> bool {
+    matches!(kind, NodeKind::Move | NodeKind::Concat | NodeKind::Pool)
+}

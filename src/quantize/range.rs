@@ -1,0 +1,116 @@
+//! From statistics to the scale and zero point of an activation.
+
+use serde::{Deserialize, Serialize};
+
+use super::placement::Bounds;
+use super::{Preset, RangeMethod, TensorStatistics};
+
+/// Smallest scale: far below any real activation, far above where f32 products with it vanish.
+const SMALLEST_SCALE: f32 = 1e-12;
+
+/// How one tensor is stored in u8: real value = (stored − zero point) · scale.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ActivationParameters {
+    /// Real value of one step.
+    pub scale: f32,
+    /// Stored value of 0.
+    pub zero_point: u8,
+}
+
+impl ActivationParameters {
+    /// Parameters that cover `low..=high` and 0. Zero is always exactly representable.
+    pub fn new(low: f32, high: f32, preset: Preset) -> ActivationParameters {
+        let (low, high) = (f64::from(low.min(0.0)), f64::from(high.max(0.0)));
+        let scale = |range: f64, steps: f64| match (range / steps) as f32 {
+            scale if scale >= SMALLEST_SCALE => scale,
+            // A tensor that is always 0 is exact at any scale.
+            scale if scale == 0.0 => 1.0,
+            _ => SMALLEST_SCALE,
+        };
+        if low == 0.0 {
+            return ActivationParameters { scale: scale(high, 255.0), zero_point: 0 };
+        }
+        match preset {
+            Preset::Performance => {
+                ActivationParameters { scale: scale(high.max(-low), 127.0), zero_point: 128 }
+            }
+            Preset::Mixed => {
+                let scale = scale(high - low, 255.0);
+                let zero_point = (-low / f64::from(scale)).round_ties_even().clamp(0.0, 255.0);
+                ActivationParameters { scale, zero_point: zero_point as u8 }
+            }
+        }
+    }
+
+    /// Smallest and largest real value that can be stored.
+    pub fn range(&self) -> (f32, f32) {
+        let zero = f32::from(self.zero_point);
+        (-zero * self.scale, (255.0 - zero) * self.scale)
+    }
+}
+
+/// The range of one tensor.
+pub(super) fn choose(statistics: &TensorStatistics, method: RangeMethod, bounds: Bounds) -> (f32, f32) {
+    let (low, high) = match method {
+        RangeMethod::MinMax => statistics.extremes(),
+        RangeMethod::MeanMinMax => statistics.mean_extremes(),
+    };
+    match bounds {
+        Bounds::Any => (low, high),
+        Bounds::ZeroTo(limit) => (0.0, high.clamp(0.0, limit)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn performance_centres_signed_ranges_and_uses_all_steps_of_others() {
+        let signed = ActivationParameters::new(-1.0, 12.7, Preset::Performance);
+        assert_eq!((signed.zero_point, signed.scale), (128, 0.1));
+        let positive = ActivationParameters::new(0.5, 25.5, Preset::Performance);
+        assert_eq!((positive.zero_point, positive.scale), (0, 0.1));
+        let negative = ActivationParameters::new(-2.54, -1.0, Preset::Performance);
+        assert_eq!((negative.zero_point, negative.scale), (128, 0.02));
+    }
+
+    #[test]
+    fn mixed_moves_the_zero_point() {
+        let mixed = ActivationParameters::new(-0.55, 2.0, Preset::Mixed);
+        assert_eq!((mixed.zero_point, mixed.scale), (55, 0.01));
+        assert_eq!(ActivationParameters::new(-1.0, -0.5, Preset::Mixed).zero_point, 255);
+    }
+
+    #[test]
+    fn a_tensor_of_zeros_or_of_dust_has_a_usable_scale() {
+        assert_eq!(ActivationParameters::new(0.0, 0.0, Preset::Mixed).scale, 1.0);
+        assert_eq!(ActivationParameters::new(0.0, 1e-38, Preset::Performance).scale, SMALLEST_SCALE);
+    }
+
+    #[test]
+    fn bounds_hold_whatever_was_observed() {
+        let mut statistics = TensorStatistics::default();
+        statistics.observe(&[2.0, 6.000_001], &[1, 2], None);
+        statistics.observe(&[-4.0, 2.0], &[1, 2], None);
+        assert_eq!(choose(&statistics, RangeMethod::MinMax, Bounds::ZeroTo(6.0)), (0.0, 6.0));
+        assert_eq!(choose(&statistics, RangeMethod::MinMax, Bounds::Any), (-4.0, 6.000_001));
+        assert_eq!(choose(&statistics, RangeMethod::MeanMinMax, Bounds::Any), (-1.0, 4.000_000_5));
+    }
+
+    proptest! {
+        #[test]
+        fn the_range_is_covered_within_half_a_step(low in -1e4f32..1e4, span in 0f32..1e4, mixed: bool) {
+            let high = low + span;
+            let preset = if mixed { Preset::Mixed } else { Preset::Performance };
+            let parameters = ActivationParameters::new(low, high, preset);
+            prop_assert!(parameters.scale > 0.0 && parameters.scale.is_finite());
+            let (from, to) = parameters.range();
+            let slack = parameters.scale * 0.501;
+            prop_assert!(from <= low.min(0.0) + slack && high.max(0.0) - slack <= to, "{low}..{high}: {parameters:?}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Run the parent alone: it must load, fit its labels, and show its throughput.
+
+use ndarray::{Array3, ArrayD, Axis, stack};
+
+use super::prepare::Subject;
+use crate::engine::builtin::Builtin;
+use crate::engine::{Engine, LoadOptions, Session, Value};
+use crate::measure::{self, Settings};
+use crate::run::RunError;
+use crate::run::events::Stage;
+use crate::run::worker::{Desk, StageError};
+
+/// Time for the first impression of the parent's speed.
+const SECONDS: f64 = 1.0;
+
+/// The parent, loaded for batch 1.
+pub(in crate::run) struct Parent {
+    pub session: Box<dyn Session>,
+}
+
+pub(in crate::run) fn run(desk: &Desk, subject: &Subject) -> Result<Parent, RunError> {
+    let work = |progress: &dyn crate::progress::Progress| -> Result<Parent, StageError> {
+        let session = Builtin.load(&subject.parent, &LoadOptions::default())?;
+        if let Some(classes) = classes_of(session.as_ref()) {
+            subject.dataset.check_labels(classes)?;
+        }
+        let settings = Settings { seconds: SECONDS, ..Settings::default() };
+        let input = batch_of(&subject.sample, 1)?;
+        measure::single(session.as_ref(), &[input], &settings, progress)?;
+        Ok(Parent { session })
+    };
+    desk.stage(Stage::Baseline, work).map(|(parent, _)| parent)
+}
+
+/// The number of classes, if the first output is one score per class.
+fn classes_of(session: &dyn Session) -> Option<usize> {
+    let shape = &session.outputs().first()?.shape;
+    let mut long = shape.iter().skip(1).filter(|d| **d != 1);
+    match (long.next(), long.next()) {
+        (Some(classes), None) => Some(*classes),
+        _ => None,
+    }
+}
+
+/// `image` (CHW) `batch` times, as NCHW.
+pub(in crate::run) fn batch_of(image: &Array3<f32>, batch: usize) -> Result<Value, StageError> {
+    let views = vec![image.view(); batch];
+    let images: ArrayD<f32> = stack(Axis(0), &views)?.into_dyn();
+    Ok(Value::from(images))
+}

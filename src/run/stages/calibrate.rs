@@ -1,0 +1,214 @@
+//! Statistics, ranges, correction: from the FP32 parent to the INT8 model on disk.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::checkpoint::Checkpoint;
+use super::prepare::Subject;
+use crate::dataset::{self, Dataset, Preprocess, PrefetchOptions, prefetch};
+use crate::engine::builtin::Builtin;
+use crate::engine::{Engine, LoadOptions};
+use crate::model::Model;
+use crate::progress::Progress;
+use crate::project::{atomic, hash, host};
+use crate::quantize::{self, LayerReport, ObserveOptions, Options, Placement, Statistics};
+use crate::run::RunError;
+use crate::run::events::Stage;
+use crate::run::plan::{BiasCorrection, Plan, Preset};
+use crate::run::summary::CalibrationSummary;
+use crate::run::worker::{Desk, StageError};
+
+/// Images between two checkpoints.
+const CHECKPOINT_EVERY: usize = 64;
+/// Name of the model that is made.
+pub(in crate::run) const MODEL_FILE: &str = "model.int8.onnx";
+
+/// The INT8 model and how it came about.
+pub(in crate::run) struct Calibrated {
+    pub model: Model,
+    pub layers: Vec<LayerReport>,
+    pub summary: CalibrationSummary,
+    /// Names of the calibration images that can't be read, and why.
+    pub unreadable: Vec<(String, String)>,
+}
+
+pub(in crate::run) fn run(desk: &Desk, subject: &Subject) -> Result<Calibrated, RunError> {
+    let options = options(desk.plan);
+    let observed = |progress: &dyn Progress| -> Result<(Placement, Checkpoint), StageError> {
+        let placement = quantize::place(&subject.parent, &options)?;
+        let checkpoint = observe(desk, subject, &placement, progress)?;
+        Ok((placement, checkpoint))
+    };
+    let ((placement, checkpoint), seconds) = desk.stage(Stage::Statistics, observed)?;
+    let statistics = &checkpoint.statistics;
+
+    let uncorrected = Options { bias_correction: quantize::BiasCorrection::None, ..options.clone() };
+    let (mut quantized, _) = desk.stage(Stage::Quantize, |_| {
+        Ok(quantize::quantize(&subject.parent, &placement, statistics, &uncorrected)?)
+    })?;
+    if options.bias_correction != quantize::BiasCorrection::None {
+        let correct = |progress: &dyn Progress| -> Result<quantize::Quantized, StageError> {
+            let corrected = quantize::quantize(&subject.parent, &placement, statistics, &options)?;
+            corrected.warnings.iter().for_each(|w| progress.warn(w));
+            Ok(corrected)
+        };
+        (quantized, _) = desk.stage(Stage::Correct, correct)?;
+    }
+
+    let bytes = quantized.model.encode();
+    desk.write(MODEL_FILE, &bytes)?;
+    let mut model = quantized.model;
+    model.path = desk.directory.file(MODEL_FILE);
+    model.sha256 = hash::sha256_bytes(&bytes);
+    model.bytes = bytes.len() as u64;
+    let images = statistics.images() as usize;
+    let summary = CalibrationSummary {
+        images,
+        seconds,
+        images_per_second: images as f64 / seconds,
+        peak_rss_bytes: host::peak_rss_bytes(),
+    };
+    Ok(Calibrated { model, layers: quantized.layers, summary, unreadable: checkpoint.unreadable })
+}
+
+fn options(plan: &Plan) -> Options {
+    let scope = &plan.optimize.ignored_scope;
+    Options {
+        preset: match plan.optimize.preset {
+            Preset::Performance => quantize::Preset::Performance,
+            Preset::Mixed => quantize::Preset::Mixed,
+        },
+        range: quantize::RangeMethod::default(),
+        bias_correction: match plan.optimize.bias_correction {
+            BiasCorrection::Fast => quantize::BiasCorrection::Fast,
+            BiasCorrection::None => quantize::BiasCorrection::None,
+        },
+        ignored: quantize::IgnoredScope { names: scope.names.clone(), types: scope.types.clone() },
+    }
+}
+
+/// What statistics belong to: they may be used again only where all of this is the same.
+fn key(subject: &Subject, placement: &Placement) -> String {
+    let mut text = format!("{}\n{:?}\n", subject.parent.sha256, subject.preprocess);
+    for tensor in &placement.tensors {
+        text += &format!("{} {:?}\n", tensor.name, tensor.channel_axis);
+    }
+    for item in &subject.calibration.items {
+        // An unreadable file has no hash, and stays unreadable or changes the key.
+        text += &format!("{} {}\n", item.name, dataset::sha256(&item.path).unwrap_or_default());
+    }
+    hash::sha256_bytes(text.as_bytes())
+}
+
+fn observe(
+    desk: &Desk,
+    subject: &Subject,
+    placement: &Placement,
+    progress: &dyn Progress,
+) -> Result<Checkpoint, StageError> {
+    let file = desk.directory.file("checkpoint");
+    let key = key(subject, placement);
+    let start = match Checkpoint::read(&file, &key) {
+        Ok(Some(found)) => found,
+        Ok(None) => Checkpoint::new(&key, 0, Vec::new(), Statistics::default()),
+        Err(why) => {
+            progress.warn(&format!("{}: the checkpoint is not used, {why}; calibration starts anew", file.display()));
+            Checkpoint::new(&key, 0, Vec::new(), Statistics::default())
+        }
+    };
+    let total = subject.calibration.items.len();
+    if start.position >= total && start.statistics.images() > 0 {
+        return Ok(start);
+    }
+    let threads = desk.plan.threads;
+    let rest = Dataset { items: subject.calibration.items[start.position..].to_vec(), ..subject.calibration.clone() };
+    let images = Images::new(&rest, &subject.preprocess, threads, start.position, start.unreadable, progress);
+    let names = |infos: &[crate::engine::TensorInfo]| infos.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
+    let plain = Builtin.load(&subject.parent, &LoadOptions::default())?;
+    let extra_outputs = placement.observed(&names(plain.inputs()), &names(plain.outputs()));
+    let session = Builtin.load(&subject.parent, &LoadOptions { batch: 1, extra_outputs })?;
+    let options = ObserveOptions { threads, total, checkpoint_every: CHECKPOINT_EVERY };
+    let mut write_error = None;
+    let save = |statistics: &Statistics| {
+        let checkpoint = images.checkpoint(&key, statistics.clone());
+        let written = checkpoint.to_bytes().map_err(StageError::from).and_then(|b| Ok(atomic::write(&file, &b)?));
+        if let Err(error) = written {
+            write_error.get_or_insert(error);
+        }
+    };
+    let observed =
+        quantize::observe(session.as_ref(), placement, images.iter(), start.statistics, options, progress, save);
+    if let Some(error) = write_error {
+        return Err(error);
+    }
+    let unreadable = images.unreadable();
+    let statistics = observed?;
+    if !unreadable.is_empty() {
+        let (name, why) = &unreadable[0];
+        progress.warn(&format!(
+            "{} of {total} calibration images can't be read and were left out; the first: {name}: {why}",
+            unreadable.len()
+        ));
+    }
+    let checkpoint = images.checkpoint(&key, statistics);
+    atomic::write(&file, &checkpoint.to_bytes()?)?;
+    Ok(checkpoint)
+}
+
+/// The readable images of a dataset in order, with the count of those taken.
+struct Images<'a> {
+    loaded: Mutex<dataset::Prefetch>,
+    taken: AtomicUsize,
+    unreadable: Mutex<Vec<(String, String)>>,
+    dataset: &'a Dataset,
+    progress: &'a dyn Progress,
+}
+
+impl<'a> Images<'a> {
+    fn new(
+        dataset: &'a Dataset,
+        preprocess: &Preprocess,
+        threads: usize,
+        position: usize,
+        unreadable: Vec<(String, String)>,
+        progress: &'a dyn Progress,
+    ) -> Images<'a> {
+        let options = PrefetchOptions { threads, depth: 2 * threads };
+        Images {
+            loaded: Mutex::new(prefetch(dataset, preprocess, options)),
+            taken: AtomicUsize::new(position),
+            unreadable: Mutex::new(unreadable),
+            dataset,
+            progress,
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = ndarray::Array3<f32>> + Send + '_ {
+        std::iter::from_fn(move || {
+            loop {
+                if self.progress.cancelled() {
+                    return None;
+                }
+                let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).next()?;
+                self.taken.fetch_add(1, Ordering::Relaxed);
+                match loaded.image {
+                    Ok(image) => return Some(image),
+                    Err(error) => {
+                        let name = self.dataset.items[loaded.index].name.clone();
+                        let mut list = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+                        list.push((name, error.to_string()));
+                    }
+                }
+            }
+        })
+    }
+
+    fn unreadable(&self) -> Vec<(String, String)> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn checkpoint(&self, key: &str, statistics: Statistics) -> Checkpoint {
+        Checkpoint::new(key, self.taken.load(Ordering::Relaxed), self.unreadable(), statistics)
+    }
+}

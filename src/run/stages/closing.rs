@@ -1,0 +1,156 @@
+//! Gates, `summary.json`, `manifest.json`, `report.html`.
+
+use super::calibrate::Calibrated;
+use super::measure::Performance;
+use super::page::{self, Facts, fact};
+use super::prepare::Subject;
+use super::report::Evaluated;
+use super::verify::Optimized;
+use crate::dataset::{self, Dataset};
+use crate::engine::builtin::Builtin;
+use crate::engine::Engine;
+use crate::kernels::Isa;
+use crate::project::hash;
+use crate::project::host::Host;
+use crate::run::RunError;
+use crate::run::directory::ARTIFACTS;
+use crate::run::events::{Event, Stage};
+use crate::run::gates;
+use crate::run::summary::{FileRecord, HostSummary, MANIFEST_SCHEMA, Manifest, ModelSummary, SCHEMA, Summary};
+use crate::run::worker::Desk;
+
+/// Operators with weights, which are the layers that people count.
+const WEIGHTED: [&str; 3] = ["Conv", "Gemm", "MatMul"];
+
+pub(in crate::run) fn run(
+    desk: &Desk,
+    subject: &Subject,
+    calibrated: &Calibrated,
+    optimized: &Optimized,
+    performance: &Performance,
+    evaluated: &Evaluated,
+) -> Result<Summary, RunError> {
+    let reports = evaluated.reports.summary();
+    let gates = gates::evaluate(&desk.plan.gates, &performance.speedup, &reports);
+    gates.iter().for_each(|gate| desk.emit(Event::Gate(gate.clone())));
+    let weighted = calibrated.layers.iter().filter(|l| WEIGHTED.contains(&l.op_type.as_str()));
+    let layers = weighted.clone().count();
+    let summary = Summary {
+        schema: SCHEMA.into(),
+        status: gates::status(&gates),
+        host: host(),
+        parent: ModelSummary {
+            path: desk.plan.model.path.display().to_string(),
+            sha256: subject.source.sha256.clone(),
+            bytes: subject.source.bytes,
+            precision: "fp32".into(),
+            layers: Some(layers),
+            quantized_layers: None,
+        },
+        optimized: ModelSummary {
+            path: super::calibrate::MODEL_FILE.into(),
+            sha256: optimized.model.sha256.clone(),
+            bytes: optimized.model.bytes,
+            precision: "int8".into(),
+            layers: Some(layers),
+            quantized_layers: Some(weighted.filter(|l| l.quantized).count()),
+        },
+        calibration: calibrated.summary,
+        performance: performance.rows.clone(),
+        speedup: performance.speedup.clone(),
+        reports,
+        gates,
+        warnings: desk.warnings(),
+    };
+    desk.write_json("manifest.json", &manifest(desk, subject, &summary)?)?;
+    desk.write("report.html", &html(desk, subject, calibrated, performance, evaluated, &summary)?)?;
+    desk.write_json("summary.json", &summary)?;
+    desk.emit(Event::Result {
+        speedup: summary.speedup.first().map(|s| s.ratio),
+        agreement: summary.reports.predictions.as_ref().map(|p| p.agreement),
+        drop: summary.reports.annotations.as_ref().map(|a| a.drop * 100.0),
+    });
+    Ok(summary)
+}
+
+/// The machine, as summaries name it.
+pub(in crate::run) fn host() -> HostSummary {
+    let host = Host::probe();
+    let isa = Isa::available().into_iter().map(|isa| isa.name().to_string()).collect();
+    HostSummary { cpu: host.cpu, isa, cores: host.cores }
+}
+
+fn html(
+    desk: &Desk,
+    subject: &Subject,
+    calibrated: &Calibrated,
+    performance: &Performance,
+    evaluated: &Evaluated,
+    summary: &Summary,
+) -> Result<Vec<u8>, RunError> {
+    let plan = desk.plan;
+    let mut calibration = vec![
+        fact("images", summary.calibration.images),
+        fact("folder", subject.calibration.root.display()),
+        fact("preset", format!("{:?}", plan.optimize.preset).to_lowercase()),
+        fact("bias correction", format!("{:?}", plan.optimize.bias_correction).to_lowercase()),
+        fact("speed", format!("{:.1} images/s on {} threads", summary.calibration.images_per_second, plan.threads)),
+        fact("peak memory", format!("{:.0} MB", summary.calibration.peak_rss_bytes as f64 / 1e6)),
+    ];
+    let unquantized: Vec<&str> = calibrated.layers.iter().filter(|l| !l.quantized).map(|l| l.op_type.as_str()).collect();
+    if !unquantized.is_empty() {
+        calibration.push(fact("nodes in FP32", unquantized.join(", ")));
+    }
+    if !calibrated.unreadable.is_empty() {
+        calibration.push(fact("unreadable images", calibrated.unreadable.len()));
+    }
+    let made = crate::run::events::now();
+    let files: Vec<String> = ARTIFACTS
+        .iter()
+        .filter(|name| desk.directory.file(name).exists() || **name == "summary.json")
+        .filter(|name| !["checkpoint", "state.json", "worker.log", "report.html"].contains(name))
+        .map(ToString::to_string)
+        .collect();
+    let facts = Facts {
+        title: &plan.name,
+        made: &made,
+        parent: &summary.parent,
+        optimized: &summary.optimized,
+        performance,
+        gates: &summary.gates,
+        reports: &evaluated.reports,
+        classes: subject.classes(),
+        thumbnails: &evaluated.thumbnails,
+        calibration,
+        host: &summary.host,
+        warnings: &summary.warnings,
+        files: &files,
+    };
+    page::render(&facts).map_err(|e| RunError::stage(Stage::Report, e))
+}
+
+/// What went in and came out, without times, so that the same inputs give the same bytes.
+fn manifest(desk: &Desk, subject: &Subject, summary: &Summary) -> Result<Manifest, RunError> {
+    let plan = serde_json::to_value(desk.plan).map_err(|e| RunError::stage(Stage::Report, e))?;
+    let record = |m: &ModelSummary| FileRecord { path: m.path.clone(), bytes: m.bytes, sha256: m.sha256.clone() };
+    Ok(Manifest {
+        schema: MANIFEST_SCHEMA.into(),
+        calib8: env!("CARGO_PKG_VERSION").into(),
+        engine: Builtin.name().into(),
+        host: summary.host.clone(),
+        plan,
+        inputs: vec![record(&summary.parent), content(&subject.calibration), content(&subject.dataset)],
+        outputs: vec![record(&summary.optimized)],
+    })
+}
+
+/// A dataset as one record: the hash over names and hashes of its images.
+fn content(dataset: &Dataset) -> FileRecord {
+    let mut text = String::new();
+    let mut bytes = 0;
+    for item in &dataset.items {
+        bytes += std::fs::metadata(&item.path).map_or(0, |m| m.len());
+        text += &format!("{} {}\n", item.name, dataset::sha256(&item.path).unwrap_or_default());
+    }
+    FileRecord { path: dataset.root.display().to_string(), bytes, sha256: hash::sha256_bytes(text.as_bytes()) }
+}

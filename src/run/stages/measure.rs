@@ -1,0 +1,116 @@
+//! Parent and optimized side by side, in every setting, then layer by layer.
+
+use ndarray::Array3;
+use serde::Serialize;
+
+use super::baseline::batch_of;
+use super::prepare::Subject;
+use super::verify::Optimized;
+use crate::engine::builtin::Builtin;
+use crate::engine::{Engine, LoadOptions};
+use crate::measure::{self, Conditions, LayerRow, Settings, Warning};
+use crate::model::Model;
+use crate::progress::Progress;
+use crate::run::RunError;
+use crate::run::events::Stage;
+use crate::run::plan::EngineName;
+use crate::run::summary::{ModelRole, PerformanceRow, Speedup};
+use crate::run::worker::{Desk, StageError};
+
+/// Share of a setting's time that the pass over single layers gets.
+const LAYER_SHARE: f64 = 0.5;
+
+/// What measuring gave. Written to `performance.json`.
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::run) struct Performance {
+    pub rows: Vec<PerformanceRow>,
+    pub speedup: Vec<Speedup>,
+    pub warnings: Vec<Warning>,
+    /// The host when measuring began.
+    pub conditions: Option<Conditions>,
+    pub layers: Vec<LayerRow>,
+}
+
+/// In which settings to measure.
+pub(in crate::run) struct Matrix<'a> {
+    pub streams: &'a [usize],
+    pub batch: &'a [usize],
+    /// For each model in each setting.
+    pub seconds: f64,
+    pub layers: bool,
+}
+
+pub(in crate::run) fn run(desk: &Desk, subject: &Subject, optimized: &Optimized) -> Result<Performance, RunError> {
+    let plan = &desk.plan.performance;
+    let matrix = Matrix {
+        streams: &plan.streams,
+        batch: &plan.batch,
+        seconds: plan.seconds,
+        layers: plan.layers,
+    };
+    let work = |progress: &dyn Progress| {
+        let performance = measure(&subject.parent, &optimized.model, &subject.sample, &matrix, progress)?;
+        let mut said: Vec<String> = performance.warnings.iter().map(ToString::to_string).collect();
+        said.dedup();
+        said.iter().for_each(|w| progress.warn(w));
+        Ok(performance)
+    };
+    let (performance, _) = desk.stage(Stage::Measure, work)?;
+    desk.write_json("performance.json", &performance)?;
+    let mut csv = Vec::new();
+    measure::layers::write_csv(&mut csv, &performance.layers).map_err(|e| RunError::stage(Stage::Measure, e))?;
+    desk.write("layers.csv", &csv)?;
+    Ok(performance)
+}
+
+/// Measures two models on one image in every setting of `matrix`.
+pub(in crate::run) fn measure(
+    parent: &Model,
+    optimized: &Model,
+    image: &Array3<f32>,
+    matrix: &Matrix,
+    progress: &dyn Progress,
+) -> Result<Performance, StageError> {
+    let mut performance =
+        Performance { rows: vec![], speedup: vec![], warnings: vec![], conditions: None, layers: vec![] };
+    for batch in matrix.batch {
+        let options = LoadOptions { batch: *batch, ..LoadOptions::default() };
+        let sessions = [Builtin.load(parent, &options)?, Builtin.load(optimized, &options)?];
+        let input = [batch_of(image, *batch)?];
+        for streams in matrix.streams {
+            let settings =
+                Settings { streams: *streams, batch: *batch, seconds: 2.0 * matrix.seconds, ..Settings::default() };
+            let [a, b] = [sessions[0].as_ref(), sessions[1].as_ref()];
+            let paired = measure::compare(a, b, &input, &input, &settings, progress)?;
+            for (model, timing) in [(ModelRole::Parent, &paired.a), (ModelRole::Optimized, &paired.b)] {
+                performance.rows.push(PerformanceRow {
+                    engine: EngineName::Builtin,
+                    model,
+                    streams: *streams,
+                    threads: 1,
+                    batch: *batch,
+                    fps: timing.fps,
+                    latency_ms: timing.latency_ms,
+                });
+            }
+            let ratio = paired.ratio;
+            performance.speedup.push(Speedup {
+                engine: EngineName::Builtin,
+                streams: *streams,
+                batch: *batch,
+                ratio: ratio.ratio,
+                low: ratio.low,
+                high: ratio.high,
+                verdict: ratio.verdict,
+            });
+            performance.conditions.get_or_insert(paired.conditions);
+            performance.warnings.extend(paired.warnings);
+        }
+        if matrix.layers && performance.layers.is_empty() {
+            let pair = [(sessions[0].as_ref(), &input[..]), (sessions[1].as_ref(), &input[..])];
+            let (a, b) = measure::layers::profile_pair(pair[0], pair[1], matrix.seconds * LAYER_SHARE, progress)?;
+            performance.layers = measure::layers::join(&a, &b);
+        }
+    }
+    Ok(performance)
+}

@@ -1,0 +1,12 @@
+//! The stages of a run, one file each. [`measure`] and [`report`] also serve `calib8 compare`, which
+//! has two models and no plan.
+
+pub(super) mod baseline;
+pub(super) mod calibrate;
+pub(super) mod checkpoint;
+pub(super) mod closing;
+pub(super) mod measure;
+pub(super) mod page;
+pub(super) mod prepare;
+pub(super) mod report;
+pub(super) mod verify;

@@ -1,0 +1,138 @@
+//! What the HTML page is told, from what the stages found.
+
+use std::collections::BTreeMap;
+
+use super::measure::Performance;
+use super::report::MAX_CARDS;
+use crate::engine::Precision;
+use crate::measure::LayerRow;
+use crate::report::Reports;
+use crate::report::html::{self, Fact, Page, Thumbnail};
+use crate::run::summary::{GateResult, HostSummary, ModelRole, ModelSummary, Speedup};
+
+/// The parts of a page that runs and comparisons both have.
+pub(in crate::run) struct Facts<'a> {
+    pub title: &'a str,
+    pub made: &'a str,
+    pub parent: &'a ModelSummary,
+    pub optimized: &'a ModelSummary,
+    pub performance: &'a Performance,
+    pub gates: &'a [GateResult],
+    pub reports: &'a Reports,
+    pub classes: &'a [String],
+    pub thumbnails: &'a BTreeMap<String, Thumbnail>,
+    pub calibration: Vec<Fact>,
+    pub host: &'a HostSummary,
+    pub warnings: &'a [String],
+    pub files: &'a [String],
+}
+
+/// A name and its value.
+pub(in crate::run) fn fact(name: &str, value: impl ToString) -> Fact {
+    Fact { name: name.into(), value: value.to_string() }
+}
+
+/// The page as HTML.
+pub(in crate::run) fn render(facts: &Facts) -> Result<Vec<u8>, crate::report::ReportError> {
+    let page = Page {
+        title: facts.title,
+        made: facts.made,
+        parent: model(facts.parent),
+        optimized: model(facts.optimized),
+        speedup: facts.performance.speedup.iter().map(speedup).collect(),
+        performance: performance(facts.performance),
+        gates: facts.gates.iter().map(gate).collect(),
+        layers: facts.performance.layers.iter().map(layer).collect(),
+        reports: facts.reports,
+        classes: facts.classes,
+        thumbnails: facts.thumbnails,
+        max_cards: MAX_CARDS,
+        calibration: facts.calibration.clone(),
+        measured: measured(facts),
+        warnings: facts.warnings,
+        files: facts.files,
+    };
+    let mut out = Vec::new();
+    html::render(&page, &mut out)?;
+    Ok(out)
+}
+
+fn model(model: &ModelSummary) -> html::ModelFacts {
+    html::ModelFacts {
+        path: model.path.clone(),
+        precision: model.precision.clone(),
+        bytes: model.bytes,
+        sha256: model.sha256.clone(),
+        quantized_layers: model.layers.zip(model.quantized_layers),
+    }
+}
+
+fn speedup(s: &Speedup) -> html::Speedup {
+    html::Speedup {
+        engine: s.engine.name().into(),
+        streams: s.streams,
+        batch: s.batch,
+        ratio: s.ratio,
+        low: s.low,
+        high: s.high,
+    }
+}
+
+fn performance(performance: &Performance) -> Vec<html::Performance> {
+    let row = |row: &crate::run::summary::PerformanceRow| html::Performance {
+        engine: row.engine.name().into(),
+        optimized: row.model == ModelRole::Optimized,
+        streams: row.streams,
+        threads: row.streams * row.threads,
+        batch: row.batch,
+        fps: row.fps.median,
+        fps_low: row.fps.low,
+        fps_high: row.fps.high,
+        p50_ms: row.latency_ms.p50,
+        p90_ms: row.latency_ms.p90,
+        p99_ms: row.latency_ms.p99,
+    };
+    performance.rows.iter().map(row).collect()
+}
+
+fn gate(gate: &GateResult) -> html::Gate {
+    html::Gate { name: gate.name.clone(), limit: gate.limit, value: gate.value, passed: gate.passed }
+}
+
+fn layer(row: &LayerRow) -> html::LayerRow {
+    let precision = |time: &Option<crate::measure::LayerTime>| {
+        let name = |p: Precision| match p {
+            Precision::Fp32 => "fp32",
+            Precision::Int8 => "int8",
+            Precision::Border => "border",
+        };
+        time.as_ref().map_or(String::new(), |t| name(t.precision).to_string())
+    };
+    let macs = |time: &Option<crate::measure::LayerTime>| time.as_ref().map_or(0, |t| t.macs);
+    html::LayerRow {
+        name: row.name.clone(),
+        kind: row.kind.clone(),
+        precision_parent: precision(&row.parent),
+        precision_optimized: precision(&row.optimized),
+        parent_us: row.parent.as_ref().map(|t| t.median_us),
+        optimized_us: row.optimized.as_ref().map(|t| t.median_us),
+        macs: macs(&row.parent).max(macs(&row.optimized)),
+    }
+}
+
+fn measured(facts: &Facts) -> Vec<Fact> {
+    let host = facts.host;
+    let mut list = vec![
+        fact("processor", &host.cpu),
+        fact("cores", host.cores),
+        fact("instruction sets", host.isa.join(", ")),
+        fact("calib8", env!("CARGO_PKG_VERSION")),
+        fact("engine", "builtin: tract for FP32, own kernels for INT8"),
+        fact("method", "parent and optimized in turns (ABBA), medians of rounds, bootstrap interval of the ratio"),
+    ];
+    if let Some(conditions) = &facts.performance.conditions {
+        list.extend(conditions.governor.as_ref().map(|g| fact("frequency governor", g)));
+        list.extend(conditions.busy_before.map(|b| fact("in use by others before", format!("{:.0} %", b * 100.0))));
+    }
+    list
+}

@@ -1,0 +1,138 @@
+//! Load and simplify the model, find the images, and see that they fit together.
+
+use std::path::Path;
+
+use ndarray::Array3;
+
+use crate::dataset::{self, Dataset, DatasetSpec, Preprocess, decode};
+use crate::model::simplify::simplify;
+use crate::model::{Dim, Model, check};
+use crate::progress::Progress;
+use crate::quantize;
+use crate::run::RunError;
+use crate::run::events::Stage;
+use crate::run::plan::Plan;
+use crate::run::worker::{Desk, StageError};
+
+/// What the run is about.
+pub(in crate::run) struct Subject {
+    /// The file of the plan, as it was read.
+    pub source: Model,
+    /// The same network, simplified and with every node named: what is measured and quantized.
+    pub parent: Model,
+    /// The images that reports are computed on.
+    pub dataset: Dataset,
+    /// The images to calibrate on.
+    pub calibration: Dataset,
+    pub preprocess: Preprocess,
+    /// A readable image of the calibration set, preprocessed.
+    pub sample: Array3<f32>,
+}
+
+impl Subject {
+    /// Class names by index; empty if there are none.
+    pub fn classes(&self) -> &[String] {
+        self.dataset.classes.as_deref().unwrap_or(&[])
+    }
+}
+
+pub(in crate::run) fn run(desk: &Desk) -> Result<Subject, RunError> {
+    desk.stage(Stage::Prepare, |progress| prepare(desk.plan, progress)).map(|(subject, _)| subject)
+}
+
+fn prepare(plan: &Plan, progress: &dyn Progress) -> Result<Subject, StageError> {
+    const STEPS: usize = 4;
+    progress.step(0, STEPS, Some("model"));
+    let source = load(&plan.model.path)?;
+    let simplified = simplify(&source)?.model;
+    let mut parent = quantize::prepare(&simplified)?;
+    parent.sha256.clone_from(&source.sha256);
+
+    progress.step(1, STEPS, Some("dataset"));
+    let preprocess = plan.preprocess.to_preprocess()?;
+    let dataset = Dataset::open(&DatasetSpec {
+        path: plan.dataset.path.clone(),
+        labels: plan.dataset.labels.clone(),
+        classes: plan.dataset.classes.clone(),
+        subset: None,
+    })?;
+    let calibration = match &plan.optimize.dataset {
+        Some(own) => Dataset::open(&DatasetSpec {
+            path: own.path.clone(),
+            labels: None,
+            classes: None,
+            subset: Some(plan.optimize.subset_size),
+        })?,
+        None => dataset.subset(plan.optimize.subset_size),
+    };
+    dataset.warnings.iter().for_each(|w| progress.warn(w));
+
+    progress.step(2, STEPS, Some("overlap"));
+    if plan.optimize.dataset.is_some() {
+        warn_of_overlap(&calibration, &dataset, progress);
+    }
+
+    progress.step(3, STEPS, Some("preprocessing"));
+    let sample = first_readable(&calibration, &preprocess)?;
+    check_fit(&parent, &preprocess, &sample)?;
+    progress.step(STEPS, STEPS, None);
+    Ok(Subject { source, parent, dataset, calibration, preprocess, sample })
+}
+
+/// Reads a model and checks that it is one for images and of known operators.
+pub(in crate::run) fn load(path: &Path) -> Result<Model, StageError> {
+    let model = Model::load(path)?;
+    check::supported(&model)?;
+    model.image_input()?;
+    Ok(model)
+}
+
+fn warn_of_overlap(calibration: &Dataset, dataset: &Dataset, progress: &dyn Progress) {
+    let same = dataset::overlap(calibration, dataset);
+    if let Some(first) = same.first() {
+        progress.warn(&format!(
+            "{} of the {} evaluated images are also calibrated on (the first: {first}), which flatters the \
+             result; keep the two sets apart",
+            same.len(),
+            dataset.items.len()
+        ));
+    }
+}
+
+/// The first image that can be decoded and preprocessed.
+pub(in crate::run) fn first_readable(dataset: &Dataset, preprocess: &Preprocess) -> Result<Array3<f32>, StageError> {
+    let mut first_error: Option<StageError> = None;
+    for item in &dataset.items {
+        match decode(&item.path) {
+            Ok(image) => return Ok(preprocess.apply(&image)?),
+            Err(error) => {
+                first_error.get_or_insert_with(|| error.into());
+            }
+        }
+    }
+    let why = first_error.map_or_else(|| "it is empty".to_string(), |e| format!("the first: {e}"));
+    Err(format!("{}: none of its {} images can be read ({why})", dataset.root.display(), dataset.items.len()).into())
+}
+
+/// Whether preprocessed images have the shape that the model takes.
+pub(in crate::run) fn check_fit(model: &Model, preprocess: &Preprocess, sample: &Array3<f32>) -> Result<(), StageError> {
+    let port = model.image_input()?;
+    let wanted: Vec<usize> =
+        port.dims.iter().skip(1).map(|d| if let Dim::Fixed(n) = d { *n } else { 0 }).collect();
+    if wanted == sample.shape() {
+        return Ok(());
+    }
+    let [channels, height, width] = wanted[..] else { return Err("the model's input is not an image".into()) };
+    let what = format!(
+        "preprocessing gives images of {:?} (channels, height, width), but input '{}' of {} takes {wanted:?}",
+        sample.shape(),
+        port.name,
+        model.path.display()
+    );
+    let hint = match (channels == preprocess.channels(), height == width) {
+        (false, _) => format!("set preprocess.color (rgb and bgr have 3 channels, y has 1; the model has {channels})"),
+        (true, true) => format!("set preprocess.crop to {height}, or preprocess.resize to [{width}, {height}]"),
+        (true, false) => format!("set preprocess.resize to [{width}, {height}]"),
+    };
+    Err(format!("{what}; {hint}").into())
+}

@@ -97,6 +97,19 @@ impl Geometry {
         (x < self.width).then_some(x)
     }
 
+    /// Calls `each(tap, pixel)` for the taps of window `(oy, ox)`, row by row, with the index of the input pixel
+    /// under it unless it is padding.
+    pub(super) fn taps(&self, oy: usize, ox: usize, mut each: impl FnMut(usize, Option<usize>)) {
+        let [rows, columns] = self.kernel;
+        for ky in 0..rows {
+            let row = self.row(oy, ky);
+            for kx in 0..columns {
+                let pixel = row.zip(self.column(ox, kx)).map(|(y, column)| y * self.width + column);
+                each(ky * columns + kx, pixel);
+            }
+        }
+    }
+
     /// Asserts that the arithmetic of this type can't overflow, and that `input` and `output` elements hold
     /// the images (the input with `slack` after it).
     #[track_caller]

@@ -165,17 +165,9 @@ impl Depthwise {
         let mut taps = vec![self.padding.as_ptr(); self.windows.groups * 4];
         for pixel in 0..geometry.out_pixels() {
             let (oy, ox) = (pixel / geometry.out_width, pixel % geometry.out_width);
-            let mut tap = 0;
-            for ky in 0..geometry.kernel[0] {
-                let y = geometry.row(oy, ky);
-                for kx in 0..geometry.kernel[1] {
-                    taps[tap] = match (y, geometry.column(ox, kx)) {
-                        (Some(y), Some(column)) => x[(y * geometry.width + column) * channels..].as_ptr(),
-                        _ => self.padding.as_ptr(),
-                    };
-                    tap += 1;
-                }
-            }
+            geometry.taps(oy, ox, |tap, at| {
+                taps[tap] = at.map_or(self.padding.as_ptr(), |at| x[at * channels..].as_ptr());
+            });
             let out = out[pixel * channels..][..channels].as_mut_ptr();
             for first in (0..channels).step_by(BLOCK) {
                 let (mut weights, bias, mult) = self.windows.block(first / BLOCK);

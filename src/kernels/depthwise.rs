@@ -22,7 +22,7 @@ enum Packed {
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Depthwise),
     #[cfg(target_arch = "x86_64")]
-    Avx512Vnni(avx512_vnni::Depthwise),
+    Avx512Vnni(Box<avx512_vnni::Depthwise>),
 }
 
 impl Packed {
@@ -39,7 +39,7 @@ impl Packed {
             _ if !product.results_fit_i32() => {}
             Isa::Avx512Vnni => {
                 let packed = avx512_vnni::Depthwise::new(kernel, weights, bias, zero_point, output);
-                return Packed::Avx512Vnni(packed);
+                return Packed::Avx512Vnni(Box::new(packed));
             }
             Isa::Avx2 => {
                 return Packed::Avx2(avx2::Depthwise::new(kernel, weights, bias, zero_point, output));

@@ -29,6 +29,8 @@ mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 mod types;
+#[cfg(target_arch = "x86_64")]
+mod windows;
 
 pub use depthwise::DepthwiseWeights;
 pub use elementwise::{add, copy_channels, dequantize_to_nchw, lookup, quantize_nchw};

@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 use super::super::buffer::Aligned;
 use super::super::layout::{channel_of, put_i16};
 use super::super::types::{Geometry, Output};
+use super::super::windows::for_each_window;
 use super::{Bytes, LANES};
 
 /// Vectors, and bytes, of a block.
@@ -80,12 +81,7 @@ impl Depthwise {
         let bytes = Bytes::new(self.zero_point, self.lo, self.hi);
         let channels = self.channels;
         // The partner of a last odd tap has zero weights, so any readable pixel will do.
-        let mut taps = vec![self.padding.as_ptr(); self.pairs * 2];
-        for pixel in 0..geometry.out_pixels() {
-            let (oy, ox) = (pixel / geometry.out_width, pixel % geometry.out_width);
-            geometry.taps(oy, ox, |tap, at| {
-                taps[tap] = at.map_or(self.padding.as_ptr(), |at| x[at * channels..].as_ptr());
-            });
+        for_each_window(x, channels, geometry, self.padding.as_ptr(), self.pairs * 2, |pixel, taps| {
             let out = out[pixel * channels..][..channels].as_mut_ptr();
             for first in (0..channels).step_by(BLOCK) {
                 let mut weights = self.weights[first * self.pairs * 4..].as_ptr();
@@ -107,7 +103,7 @@ impl Depthwise {
                     bytes.store(&acc, mult, out.add(first), (channels - first).min(BLOCK));
                 }
             }
-        }
+        });
     }
 }
 

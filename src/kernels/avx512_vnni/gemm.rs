@@ -20,16 +20,13 @@ pub(in super::super) const SCHEME_U8: Scheme =
 pub(in super::super) const SCHEME_F32: Scheme =
     Scheme { lanes: LANES, split, interleave: false, sixteen_bit_pairs: false };
 
-/// Blocks of 4 vectors, and the rest in blocks of 3 and 2 rather than a single vector, whose tiles load
-/// more than they multiply.
+/// Blocks of 4 vectors, whose stores are the cheapest; the rest in blocks of 2 or 3 where it can be, as tiles
+/// of a single vector load more than they multiply.
 fn split(vectors: usize) -> Vec<usize> {
     let mut blocks = vec![];
     let mut left = vectors;
     while left > 0 {
-        let block = match left {
-            3 | 5 | 6 => 3,
-            _ => left.min(4),
-        };
+        let block = if left == 5 { 3 } else { left.min(4) };
         blocks.push(block);
         left -= block;
     }
@@ -105,10 +102,7 @@ unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
         }
         match tile.store {
             Store::U8 { zero_point, lo, hi } => {
-                let bytes = Bytes::new(zero_point, lo, hi);
-                for (r, acc) in acc.iter().enumerate() {
-                    bytes.store(acc, tile.factors, tile.out.add(r * tile.ldo), tile.channels);
-                }
+                store(tile, &acc, &Bytes::new(zero_point, lo, hi));
             }
             Store::F32 => {
                 for (r, acc) in acc.iter().enumerate() {
@@ -120,6 +114,46 @@ unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
                         _mm512_mask_storeu_ps(out.add(LANES * j), ((1u32 << rest) - 1) as u16, scaled);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Requantizes a tile: vectors by fours within a row, by twos from two rows, the last one from four rows. Where
+/// there is no further row, the last one is stored again.
+///
+/// # Safety
+/// As [`run`], for the rows and channels of this tile.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn store<const ROWS: usize, const VECTORS: usize>(
+    tile: &Tile<'_>,
+    acc: &[[__m512i; VECTORS]; ROWS],
+    bytes: &Bytes,
+) {
+    let last = VECTORS - 1;
+    let row = |r: usize| r.min(ROWS - 1);
+    // SAFETY: all rows are the tile's; vector `j` covers the channels from `16·j` on, and the last vector has one.
+    unsafe {
+        let out = |r: usize| tile.out.add(row(r) * tile.ldo);
+        if VECTORS == 4 {
+            for (r, acc) in acc.iter().enumerate() {
+                bytes.store(&[acc[0], acc[1], acc[2], acc[last]], tile.factors, out(r), tile.channels);
+            }
+        }
+        if VECTORS == 2 || VECTORS == 3 {
+            for r in (0..ROWS).step_by(2) {
+                let acc = [0, 1].map(|i| [acc[row(r + i)][0], acc[row(r + i)][1]]);
+                bytes.store_two(acc, tile.factors, [out(r), out(r + 1)], tile.channels);
+            }
+        }
+        if VECTORS == 1 || VECTORS == 3 {
+            let factors = tile.factors.add(LANES * last);
+            let channels = tile.channels - LANES * last;
+            for r in (0..ROWS).step_by(4) {
+                let acc = [0, 1, 2, 3].map(|i| acc[row(r + i)][last]);
+                let out = [0, 1, 2, 3].map(|i| out(r + i).add(LANES * last));
+                bytes.store_four(acc, factors, out, channels);
             }
         }
     }

@@ -1,10 +1,10 @@
 //! Depthwise convolution: each channel with its own small kernel.
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512_vnni;
 use super::layout::Product;
 use super::types::{Geometry, Output};
 use super::{Isa, SLACK, scalar};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512_vnni};
 
 /// The kernels, biases and output factors of a depthwise convolution (channel multiplier 1), packed for one
 /// tier.
@@ -20,7 +20,34 @@ pub struct DepthwiseWeights {
 enum Packed {
     Scalar(scalar::Depthwise),
     #[cfg(target_arch = "x86_64")]
-    Avx512Vnni(avx512_vnni::Depthwise),
+    Avx2(avx2::Depthwise),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Box<avx512_vnni::Depthwise>),
+}
+
+impl Packed {
+    fn new(
+        isa: Isa,
+        kernel: [usize; 2],
+        product: &Product<'_>,
+        zero_point: u8,
+        output: Output<'_>,
+    ) -> Packed {
+        let Product { weights, bias, .. } = *product;
+        #[cfg(target_arch = "x86_64")]
+        match isa {
+            _ if !product.results_fit_i32() => {}
+            Isa::Avx512Vnni => {
+                let packed = avx512_vnni::Depthwise::new(kernel, weights, bias, zero_point, output);
+                return Packed::Avx512Vnni(Box::new(packed));
+            }
+            Isa::Avx2 => {
+                return Packed::Avx2(avx2::Depthwise::new(kernel, weights, bias, zero_point, output));
+            }
+            Isa::Scalar => {}
+        }
+        Packed::Scalar(scalar::Depthwise::new(weights, bias, zero_point, output))
+    }
 }
 
 impl DepthwiseWeights {
@@ -50,18 +77,7 @@ impl DepthwiseWeights {
         assert!(matches!(output, Output::U8 { .. }), "a depthwise convolution has u8 outputs");
         let taps = kernel[0] * kernel[1];
         let product = Product { n: channels, taps, k: 1, weights, bias, factors: output.factors() };
-        let fits = product.results_fit_i32();
-        let packed = match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni if fits => Packed::Avx512Vnni(avx512_vnni::Depthwise::new(
-                kernel,
-                weights,
-                bias,
-                input_zero_point,
-                output,
-            )),
-            _ => Packed::Scalar(scalar::Depthwise::new(weights, bias, input_zero_point, output)),
-        };
+        let packed = Packed::new(isa, kernel, &product, input_zero_point, output);
         DepthwiseWeights { isa, channels, kernel, packed }
     }
 
@@ -80,6 +96,14 @@ impl DepthwiseWeights {
         geometry.assert_holds(self.channels, x.len(), SLACK, out.len());
         match &self.packed {
             Packed::Scalar(depthwise) => depthwise.run(x, geometry, out),
+            #[cfg(target_arch = "x86_64")]
+            Packed::Avx2(depthwise) => {
+                // SAFETY: as below.
+                #[allow(unsafe_code)]
+                unsafe {
+                    depthwise.run(x, geometry, out)
+                }
+            }
             #[cfg(target_arch = "x86_64")]
             Packed::Avx512Vnni(depthwise) => {
                 // SAFETY: `pack` checked the machine, `assert_holds` the slices.

@@ -1,13 +1,13 @@
 //! Matrix products and dense convolutions: weights packed once, then rows of activations through them.
 
 #[cfg(target_arch = "x86_64")]
-use super::avx512_vnni;
-#[cfg(target_arch = "x86_64")]
 use super::layout::Panels;
 use super::layout::Product;
 use super::scalar::{self, Rows};
 use super::types::Output;
 use super::{Isa, SLACK, span};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512_vnni};
 
 /// In the offsets of [`GemmWeights::indirect`]: this tap of this row is padding.
 pub const PAD: i32 = i32::MIN;
@@ -36,23 +36,30 @@ pub struct GemmWeights {
 enum Packed {
     Scalar(scalar::Gemm),
     #[cfg(target_arch = "x86_64")]
+    Avx2(Panels),
+    #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Panels),
 }
 
 impl Packed {
     fn new(isa: Isa, store: Store, product: &Product<'_>) -> Packed {
         let fits = matches!(store, Store::F32) || product.results_fit_i32();
+        #[cfg(target_arch = "x86_64")]
         match (isa, store) {
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512Vnni, Store::U8 { .. }) if fits => {
-                Packed::Avx512Vnni(Panels::pack(&avx512_vnni::SCHEME_U8, product))
+            _ if !fits => {}
+            (Isa::Avx512Vnni, Store::U8 { .. }) => {
+                return Packed::Avx512Vnni(Panels::pack(&avx512_vnni::SCHEME_U8, product));
             }
-            #[cfg(target_arch = "x86_64")]
             (Isa::Avx512Vnni, Store::F32) => {
-                Packed::Avx512Vnni(Panels::pack(&avx512_vnni::SCHEME_F32, product))
+                return Packed::Avx512Vnni(Panels::pack(&avx512_vnni::SCHEME_F32, product));
             }
-            _ => Packed::Scalar(scalar::Gemm::new(product)),
+            (Isa::Avx2, Store::U8 { .. }) => {
+                return Packed::Avx2(Panels::pack(&avx2::SCHEME_U8, product));
+            }
+            (Isa::Avx2, Store::F32) => return Packed::Avx2(Panels::pack(&avx2::SCHEME_F32, product)),
+            (Isa::Scalar, _) => {}
         }
+        Packed::Scalar(scalar::Gemm::new(product))
     }
 }
 
@@ -189,6 +196,14 @@ impl GemmWeights {
                 out[row * ldo + n] = scalar::requantize(acc, mult, zero_point, lo, hi);
             }),
             #[cfg(target_arch = "x86_64")]
+            Packed::Avx2(panels) => {
+                // SAFETY: as below.
+                #[allow(unsafe_code)]
+                unsafe {
+                    avx2::run(panels, self.store, a, rows, m, out.as_mut_ptr(), ldo)
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
             Packed::Avx512Vnni(panels) => {
                 // SAFETY: `pack` checked the machine, the public functions checked rows and outputs.
                 #[allow(unsafe_code)]
@@ -205,6 +220,14 @@ impl GemmWeights {
             Packed::Scalar(gemm) => gemm.run(a, rows, m, |row, n, acc, scale| {
                 out[row * ldo + n] = acc as f32 * scale;
             }),
+            #[cfg(target_arch = "x86_64")]
+            Packed::Avx2(panels) => {
+                // SAFETY: as in `run_u8`.
+                #[allow(unsafe_code)]
+                unsafe {
+                    avx2::run(panels, self.store, a, rows, m, out.as_mut_ptr().cast(), ldo)
+                }
+            }
             #[cfg(target_arch = "x86_64")]
             Packed::Avx512Vnni(panels) => {
                 // SAFETY: as in `run_u8`.

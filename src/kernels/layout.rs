@@ -180,18 +180,6 @@ pub(super) fn channel_of(vectors: usize, lanes: usize, vector: usize, lane: usiz
     4 * packed * (lane / 4) + 4 * vector + lane % 4
 }
 
-/// Splits `rows` evenly into tiles of at most `most` rows and calls `tile(first, rows)` for each: near-equal
-/// tiles waste less than full ones and a small rest.
-pub(super) fn for_each_tile(rows: usize, most: usize, mut tile: impl FnMut(usize, usize)) {
-    let tiles = rows.div_ceil(most);
-    let mut first = 0;
-    for i in 0..tiles {
-        let height = rows / tiles + usize::from(i < rows % tiles);
-        tile(first, height);
-        first += height;
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
@@ -219,15 +207,5 @@ mod tests {
         assert!(!fit(&[127, 2]));
         assert!(!fit(&[0, 0, -100, -29]));
         assert!(fit(&[0, 127, 127]), "the last weight of an odd row has no partner");
-    }
-
-    #[test]
-    fn tiles_cover_all_rows_evenly() {
-        let mut tiles = vec![];
-        for_each_tile(49, 6, |first, rows| tiles.push((first, rows)));
-        assert_eq!(tiles.len(), 9);
-        assert!(tiles.iter().all(|&(_, rows)| rows == 5 || rows == 6));
-        assert_eq!(tiles.iter().map(|tile| tile.1).sum::<usize>(), 49);
-        for_each_tile(0, 6, |_, _| unreachable!());
     }
 }

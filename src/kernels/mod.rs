@@ -16,6 +16,8 @@
 //! lengths it relies on, before the first load, so no safe call can leave a slice.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512_vnni;
 mod buffer;
 mod depthwise;
@@ -24,7 +26,11 @@ mod gemm;
 mod layout;
 mod pool;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 mod types;
+#[cfg(target_arch = "x86_64")]
+mod windows;
 
 pub use depthwise::DepthwiseWeights;
 pub use elementwise::{add, copy_channels, dequantize_to_nchw, lookup, quantize_nchw};

@@ -97,6 +97,31 @@ impl Geometry {
         (x < self.width).then_some(x)
     }
 
+    /// The output columns whose windows lie within the columns of the image.
+    pub(super) fn inside_columns(&self) -> std::ops::Range<usize> {
+        let stride = self.stride[1];
+        let start = self.pad_left.div_ceil(stride);
+        let last_tap = (self.kernel[1] - 1) * self.dilation[1];
+        let end = match (self.width + self.pad_left).checked_sub(last_tap + 1) {
+            Some(last) => last / stride + 1,
+            None => 0,
+        };
+        start..end.min(self.out_width)
+    }
+
+    /// Calls `each(tap, pixel)` for the taps of window `(oy, ox)`, row by row, with the index of the input pixel
+    /// under it unless it is padding.
+    pub(super) fn taps(&self, oy: usize, ox: usize, mut each: impl FnMut(usize, Option<usize>)) {
+        let [rows, columns] = self.kernel;
+        for ky in 0..rows {
+            let row = self.row(oy, ky);
+            for kx in 0..columns {
+                let pixel = row.zip(self.column(ox, kx)).map(|(y, column)| y * self.width + column);
+                each(ky * columns + kx, pixel);
+            }
+        }
+    }
+
     /// Asserts that the arithmetic of this type can't overflow, and that `input` and `output` elements hold
     /// the images (the input with `slack` after it).
     #[track_caller]
@@ -107,6 +132,7 @@ impl Geometry {
         let all = sides.into_iter().chain(kernel).chain(stride).chain(dilation);
         assert!(all.max() <= Some(MAX_SIDE), "{self:?} is beyond {MAX_SIDE}");
         assert!(kernel[0] > 0 && kernel[1] > 0, "the kernel is empty: {self:?}");
+        assert!(stride[0] > 0 && stride[1] > 0, "windows don't move: {self:?}");
         let need = |pixels: usize| pixels.checked_mul(channels).and_then(|n| n.checked_add(slack));
         let has = need(self.pixels()).is_some_and(|n| n <= input);
         assert!(has, "the input has {input} bytes, too few for {channels} channels of {self:?} and slack");
@@ -166,6 +192,26 @@ mod tests {
         assert_eq!(GEOMETRY.row(2, 2), None);
         assert_eq!(GEOMETRY.column(0, 0), Some(0));
         assert_eq!(GEOMETRY.column(1, 2), None);
+    }
+
+    #[test]
+    fn inside_columns_are_those_without_padding() {
+        for (width, out_width, pad_left, stride, dilation) in [
+            (4, 2, 0, 2, 1),
+            (9, 9, 1, 1, 1),
+            (9, 5, 1, 2, 1),
+            (9, 9, 2, 1, 2),
+            (2, 3, 2, 1, 1),
+            (7, 9, 5, 3, 2),
+        ] {
+            let (stride, dilation) = ([1, stride], [1, dilation]);
+            let geometry = Geometry { width, out_width, pad_left, stride, dilation, ..GEOMETRY };
+            let inside = geometry.inside_columns();
+            for ox in 0..out_width {
+                let all = (0..3).all(|kx| geometry.column(ox, kx).is_some());
+                assert_eq!(inside.contains(&ox), all, "column {ox} of {geometry:?}");
+            }
+        }
     }
 
     #[test]

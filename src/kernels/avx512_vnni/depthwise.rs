@@ -17,6 +17,7 @@ use std::cell::RefCell;
 use super::super::buffer::Aligned;
 use super::super::layout::channel_of;
 use super::super::types::{Geometry, Output};
+use super::super::windows::for_each_window;
 use super::{Bytes, LANES, interleave};
 
 /// Vectors, and bytes, of a block.
@@ -162,41 +163,35 @@ impl Depthwise {
         let bytes = Bytes::new(self.zero_point, self.lo, self.hi);
         let channels = self.channels;
         // Taps that fill up the last group have zero weights, so any readable pixel will do.
-        let mut taps = vec![self.padding.as_ptr(); self.windows.groups * 4];
-        for pixel in 0..geometry.out_pixels() {
-            let (oy, ox) = (pixel / geometry.out_width, pixel % geometry.out_width);
-            let mut tap = 0;
-            for ky in 0..geometry.kernel[0] {
-                let y = geometry.row(oy, ky);
-                for kx in 0..geometry.kernel[1] {
-                    taps[tap] = match (y, geometry.column(ox, kx)) {
-                        (Some(y), Some(column)) => x[(y * geometry.width + column) * channels..].as_ptr(),
-                        _ => self.padding.as_ptr(),
-                    };
-                    tap += 1;
-                }
-            }
-            let out = out[pixel * channels..][..channels].as_mut_ptr();
-            for first in (0..channels).step_by(BLOCK) {
-                let (mut weights, bias, mult) = self.windows.block(first / BLOCK);
-                // SAFETY: a block reads 64 bytes at `first < channels` of a pixel, so at most 63 bytes after
-                // it, and writes the channels that are left.
-                unsafe {
-                    let mut acc = load_bias(bias);
-                    for group in taps.as_chunks::<4>().0 {
-                        let x = interleave([
-                            load(group[0].add(first)),
-                            load(group[1].add(first)),
-                            load(group[2].add(first)),
-                            load(group[3].add(first)),
-                        ]);
-                        multiply(&mut acc, &x, weights);
-                        weights = weights.add(BLOCK * 4);
+        for_each_window(
+            x,
+            channels,
+            geometry,
+            self.padding.as_ptr(),
+            self.windows.groups * 4,
+            |pixel, taps| {
+                let out = out[pixel * channels..][..channels].as_mut_ptr();
+                for first in (0..channels).step_by(BLOCK) {
+                    let (mut weights, bias, mult) = self.windows.block(first / BLOCK);
+                    // SAFETY: a block reads 64 bytes at `first < channels` of a pixel, so at most 63 bytes after
+                    // it, and writes the channels that are left.
+                    unsafe {
+                        let mut acc = load_bias(bias);
+                        for group in taps.as_chunks::<4>().0 {
+                            let x = interleave([
+                                load(group[0].add(first)),
+                                load(group[1].add(first)),
+                                load(group[2].add(first)),
+                                load(group[3].add(first)),
+                            ]);
+                            multiply(&mut acc, &x, weights);
+                            weights = weights.add(BLOCK * 4);
+                        }
+                        bytes.store(&acc, mult, out.add(first), (channels - first).min(BLOCK));
                     }
-                    bytes.store(&acc, mult, out.add(first), (channels - first).min(BLOCK));
                 }
-            }
-        }
+            },
+        );
     }
 
     /// # Safety

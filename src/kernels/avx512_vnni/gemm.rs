@@ -6,9 +6,10 @@
 
 use std::arch::x86_64::*;
 
-use super::super::gemm::{PAD, Store};
-use super::super::layout::{Panels, Scheme, for_each_tile};
+use super::super::gemm::Store;
+use super::super::layout::{Panels, Scheme};
 use super::super::scalar::Rows;
+use super::super::tiles::{Tile, TileFn, run_tiles};
 use super::{Bytes, LANES};
 
 /// Layout for byte stores.
@@ -19,31 +20,24 @@ pub(in super::super) const SCHEME_U8: Scheme =
 pub(in super::super) const SCHEME_F32: Scheme =
     Scheme { lanes: LANES, split, interleave: false, sixteen_bit_pairs: false };
 
-/// Blocks of 4 vectors, and the rest in blocks of 3 and 2 rather than a single vector, whose tiles load
-/// more than they multiply.
+/// Blocks of 4 vectors, whose stores are the cheapest; the rest in blocks of 2 or 3 where it can be, as tiles
+/// of a single vector load more than they multiply.
 fn split(vectors: usize) -> Vec<usize> {
     let mut blocks = vec![];
     let mut left = vectors;
     while left > 0 {
-        let block = match left {
-            3 | 5 | 6 => 3,
-            _ => left.min(4),
-        };
+        let block = if left == 5 { 3 } else { left.min(4) };
         blocks.push(block);
         left -= block;
     }
     blocks
 }
 
-/// Input bytes that should stay in the first-level cache while all blocks of weights pass over them.
-const CHUNK_BYTES: usize = 24 * 1024;
-
 /// Multiplies `m` rows and stores them at `out`, rows `ldo` elements (of u8 or f32, as `store` says) apart.
 ///
 /// # Safety
-/// The machine has the tier's instructions; `panels` were packed with this file's scheme for `store`; each
-/// row and tap of `rows` lies in `a` (or is the padding row) with 3 readable bytes after its `k`; `m` rows
-/// of all channels can be written at `out`.
+/// The machine has the tier's instructions and `panels` were packed with this file's scheme for `store`;
+/// otherwise as [`run_tiles`].
 pub(in super::super) unsafe fn run(
     panels: &Panels,
     store: Store,
@@ -53,89 +47,9 @@ pub(in super::super) unsafe fn run(
     out: *mut u8,
     ldo: usize,
 ) {
-    let row_bytes = match rows {
-        Rows::Strided(lda) => lda,
-        Rows::Indirect { .. } => panels.depth * panels.taps.min(4),
-    };
-    let chunk = (CHUNK_BYTES / row_bytes.max(1)).clamp(48, 4096);
-    let element = match store {
-        Store::U8 { .. } => 1,
-        Store::F32 => size_of::<f32>(),
-    };
-    for chunk_first in (0..m).step_by(chunk) {
-        let chunk_rows = chunk.min(m - chunk_first);
-        for block in &panels.blocks {
-            let tiles = tiles(block.vectors);
-            for_each_tile(chunk_rows, tiles.len(), |first, height| {
-                let first = chunk_first + first;
-                let (a, lda, offsets, pad_row) = match rows {
-                    Rows::Strided(lda) => (a[first * lda..].as_ptr(), lda, None, std::ptr::null()),
-                    Rows::Indirect { offsets, pad_row } => {
-                        (a.as_ptr(), 0, Some(&offsets[first * panels.taps..]), pad_row.as_ptr())
-                    }
-                };
-                let tile = Tile {
-                    a,
-                    lda,
-                    offsets,
-                    pad_row,
-                    taps: panels.taps,
-                    depth: panels.depth,
-                    weights: panels.weights[block.weights..].as_ptr(),
-                    bias: panels.bias[block.lanes..].as_ptr(),
-                    factors: panels.factors[block.lanes..].as_ptr(),
-                    // SAFETY: row `first` and channel `block.first` are within what the caller lets us write.
-                    out: unsafe { out.add((first * ldo + block.first) * element) },
-                    ldo,
-                    channels: block.channels,
-                    store,
-                };
-                // SAFETY: the tile's rows and channels are within the caller's; the weights, biases and
-                // factors of the block follow the pointers.
-                unsafe { tiles[height - 1](&tile) }
-            });
-        }
-    }
+    // SAFETY: the caller's; `tiles` has functions for the blocks of `split`.
+    unsafe { run_tiles(panels, store, a, rows, m, out, ldo, |vectors, _| tiles(vectors)) }
 }
-
-/// One tile's work.
-struct Tile<'a> {
-    a: *const u8,
-    lda: usize,
-    offsets: Option<&'a [i32]>,
-    pad_row: *const u8,
-    taps: usize,
-    depth: usize,
-    weights: *const i8,
-    bias: *const i32,
-    factors: *const f32,
-    out: *mut u8,
-    ldo: usize,
-    channels: usize,
-    store: Store,
-}
-
-impl Tile<'_> {
-    /// Where row `row` begins at `tap`.
-    ///
-    /// # Safety
-    /// The row and tap exist.
-    #[inline(always)]
-    unsafe fn row(&self, row: usize, tap: usize) -> *const u8 {
-        // SAFETY: by the contract of `run`, rows and offsets point into `a`.
-        unsafe {
-            match self.offsets {
-                None => self.a.add(row * self.lda),
-                Some(offsets) => match *offsets.get_unchecked(row * self.taps + tap) {
-                    PAD => self.pad_row,
-                    offset => self.a.add(offset as usize),
-                },
-            }
-        }
-    }
-}
-
-type TileFn = unsafe fn(&Tile<'_>);
 
 /// The tile functions for blocks of `vectors`, by height − 1.
 fn tiles(vectors: usize) -> &'static [TileFn] {
@@ -188,10 +102,7 @@ unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
         }
         match tile.store {
             Store::U8 { zero_point, lo, hi } => {
-                let bytes = Bytes::new(zero_point, lo, hi);
-                for (r, acc) in acc.iter().enumerate() {
-                    bytes.store(acc, tile.factors, tile.out.add(r * tile.ldo), tile.channels);
-                }
+                store(tile, &acc, &Bytes::new(zero_point, lo, hi));
             }
             Store::F32 => {
                 for (r, acc) in acc.iter().enumerate() {
@@ -203,6 +114,46 @@ unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
                         _mm512_mask_storeu_ps(out.add(LANES * j), ((1u32 << rest) - 1) as u16, scaled);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Requantizes a tile: vectors by fours within a row, by twos from two rows, the last one from four rows. Where
+/// there is no further row, the last one is stored again.
+///
+/// # Safety
+/// As [`run`], for the rows and channels of this tile.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn store<const ROWS: usize, const VECTORS: usize>(
+    tile: &Tile<'_>,
+    acc: &[[__m512i; VECTORS]; ROWS],
+    bytes: &Bytes,
+) {
+    let last = VECTORS - 1;
+    let row = |r: usize| r.min(ROWS - 1);
+    // SAFETY: all rows are the tile's; vector `j` covers the channels from `16·j` on, and the last vector has one.
+    unsafe {
+        let out = |r: usize| tile.out.add(row(r) * tile.ldo);
+        if VECTORS == 4 {
+            for (r, acc) in acc.iter().enumerate() {
+                bytes.store(&[acc[0], acc[1], acc[2], acc[last]], tile.factors, out(r), tile.channels);
+            }
+        }
+        if VECTORS == 2 || VECTORS == 3 {
+            for r in (0..ROWS).step_by(2) {
+                let acc = [0, 1].map(|i| [acc[row(r + i)][0], acc[row(r + i)][1]]);
+                bytes.store_two(acc, tile.factors, [out(r), out(r + 1)], tile.channels);
+            }
+        }
+        if VECTORS == 1 || VECTORS == 3 {
+            let factors = tile.factors.add(LANES * last);
+            let channels = tile.channels - LANES * last;
+            for r in (0..ROWS).step_by(4) {
+                let acc = [0, 1, 2, 3].map(|i| acc[row(r + i)][last]);
+                let out = [0, 1, 2, 3].map(|i| out(r + i).add(LANES * last));
+                bytes.store_four(acc, factors, out, channels);
             }
         }
     }

@@ -39,64 +39,94 @@ impl Bytes {
         _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), mult))
     }
 
-    /// Requantizes one row of `VECTORS` vectors, whose channels are interleaved as
-    /// [`channel_of`](super::layout::channel_of) says, and stores the first `channels` bytes.
-    ///
-    /// Saturation to i16 before the zero point is added loses nothing: what it cuts off is beyond u8 anyway.
+    /// Words of two vectors, with the zero point. Saturation to i16 before it is added loses nothing: what it
+    /// cuts off is beyond u8 anyway.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn words(&self, first: __m512i, second: __m512i) -> __m512i {
+        _mm512_adds_epi16(_mm512_packs_epi32(first, second), self.zero_point)
+    }
+
+    /// Clamped bytes of four vectors' words: in each 128-bit segment, four of each vector.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn bytes(&self, first: __m512i, second: __m512i) -> __m512i {
+        _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(first, second), self.lo), self.hi)
+    }
+
+    /// Requantizes 4 vectors of one row, interleaved as [`channel_of`](super::layout::channel_of) says, and
+    /// stores the first `channels` bytes.
     ///
     /// # Safety
-    /// `mult` holds `VECTORS` vectors, `channels` bytes can be written at `out`, and
-    /// `16·(VECTORS − 1) < channels ≤ 16·VECTORS`.
+    /// `mult` holds 4 vectors and `channels ≤ 64` bytes can be written at `out`.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn store<const VECTORS: usize>(
-        &self,
-        acc: &[__m512i; VECTORS],
-        mult: *const f32,
-        out: *mut u8,
-        channels: usize,
-    ) {
-        // SAFETY: vector `j` of `mult` exists for every `j < VECTORS`; masks keep the last store within
-        // `channels`.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn store(&self, acc: &[__m512i; 4], mult: *const f32, out: *mut u8, channels: usize) {
+        // SAFETY: the caller's; a full store only where all channels exist.
         unsafe {
             let scaled = |j: usize| Bytes::scale(acc[j], _mm512_load_ps(mult.add(LANES * j)));
-            let pair = |i: usize, j: usize| {
-                _mm512_adds_epi16(_mm512_packs_epi32(scaled(i), scaled(j)), self.zero_point)
-            };
-            let clamp = |bytes: __m512i| _mm512_min_epu8(_mm512_max_epu8(bytes, self.lo), self.hi);
-            match VECTORS {
-                4 => {
-                    let bytes = clamp(_mm512_packus_epi16(pair(0, 1), pair(2, 3)));
-                    if channels == 4 * LANES {
-                        _mm512_storeu_si512(out.cast(), bytes);
-                    } else {
-                        _mm512_mask_storeu_epi8(out.cast(), (1 << channels) - 1, bytes);
-                    }
-                }
-                2 | 3 => {
-                    let words = _mm512_max_epi16(pair(0, 1), _mm512_setzero_si512());
-                    let bytes = clamp(_mm512_zextsi256_si512(_mm512_cvtusepi16_epi8(words)));
-                    let bytes = _mm512_castsi512_si256(bytes);
-                    if channels >= 2 * LANES {
-                        _mm256_storeu_si256(out.cast(), bytes);
-                    } else {
-                        _mm256_mask_storeu_epi8(out.cast(), (1 << channels) - 1, bytes);
-                    }
-                }
-                _ => {}
+            let bytes = self.bytes(self.words(scaled(0), scaled(1)), self.words(scaled(2), scaled(3)));
+            if channels == 4 * LANES {
+                _mm512_storeu_si512(out.cast(), bytes);
+            } else {
+                _mm512_mask_storeu_epi8(out.cast(), (1 << channels) - 1, bytes);
             }
-            if VECTORS == 1 || VECTORS == 3 {
-                let last = VECTORS - 1;
-                let zero_point = _mm512_srai_epi32::<16>(self.zero_point);
-                let sums = _mm512_add_epi32(scaled(last), zero_point);
-                let bytes = _mm512_cvtusepi32_epi8(_mm512_max_epi32(sums, _mm512_setzero_si512()));
-                let bytes = clamp(_mm512_zextsi128_si512(bytes));
-                let (out, rest) = (out.add(last * LANES), channels - last * LANES);
-                let bytes = _mm512_castsi512_si128(bytes);
-                if rest == LANES {
+        }
+    }
+
+    /// Requantizes 2 interleaved vectors of two rows each and stores the first `channels` bytes of both.
+    ///
+    /// # Safety
+    /// `mult` holds 2 vectors and `channels` bytes can be written at both of `out`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn store_two(&self, acc: [[__m512i; 2]; 2], mult: *const f32, out: [*mut u8; 2], channels: usize) {
+        // SAFETY: the caller's; a full store only where all channels exist.
+        unsafe {
+            let mult = [_mm512_load_ps(mult), _mm512_load_ps(mult.add(LANES))];
+            let words = |row: usize| {
+                self.words(Bytes::scale(acc[row][0], mult[0]), Bytes::scale(acc[row][1], mult[1]))
+            };
+            // Segments hold 8 bytes of the first row and 8 of the second.
+            let rows = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+            let bytes = _mm512_permutexvar_epi64(rows, self.bytes(words(0), words(1)));
+            let bytes = [_mm512_castsi512_si256(bytes), _mm512_extracti64x4_epi64::<1>(bytes)];
+            for (out, bytes) in out.into_iter().zip(bytes) {
+                if channels >= 2 * LANES {
+                    _mm256_storeu_si256(out.cast(), bytes);
+                } else {
+                    _mm256_mask_storeu_epi8(out.cast(), (1 << channels) - 1, bytes);
+                }
+            }
+        }
+    }
+
+    /// Requantizes 1 vector of four rows each and stores the first `channels` bytes of each.
+    ///
+    /// # Safety
+    /// `mult` holds 1 vector and `channels ≤ 16` bytes can be written at each of `out`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn store_four(&self, acc: [__m512i; 4], mult: *const f32, out: [*mut u8; 4], channels: usize) {
+        // SAFETY: the caller's; a full store only where all channels exist.
+        unsafe {
+            let mult = _mm512_load_ps(mult);
+            let scaled = |row: usize| Bytes::scale(acc[row], mult);
+            let bytes = self.bytes(self.words(scaled(0), scaled(1)), self.words(scaled(2), scaled(3)));
+            // Segments hold 4 bytes of each row.
+            let rows = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let bytes = _mm512_permutexvar_epi32(rows, bytes);
+            let bytes = [
+                _mm512_castsi512_si128(bytes),
+                _mm512_extracti32x4_epi32::<1>(bytes),
+                _mm512_extracti32x4_epi32::<2>(bytes),
+                _mm512_extracti32x4_epi32::<3>(bytes),
+            ];
+            for (out, bytes) in out.into_iter().zip(bytes) {
+                if channels == LANES {
                     _mm_storeu_si128(out.cast(), bytes);
                 } else {
-                    _mm_mask_storeu_epi8(out.cast(), (1 << rest) - 1, bytes);
+                    _mm_mask_storeu_epi8(out.cast(), (1 << channels) - 1, bytes);
                 }
             }
         }

@@ -1,0 +1,113 @@
+//! Elementwise operations, layout changes and global means.
+
+use super::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn global_means_agree(
+        pixels in 1usize..60, channels in 1usize..200, zx in zero_point(), zy in zero_point(), seed: u64,
+    ) {
+        let x = Random(seed).bytes(pixels * channels);
+        let mult = 1.3 / pixels as f32;
+        let mean = |c: usize| {
+            let sum = x.iter().skip(c).step_by(channels).map(|&x| i64::from(x) - i64::from(zx)).sum();
+            formula(sum, mult, zy, 0, 255)
+        };
+        let mut want: Vec<u8> = (0..channels).map(mean).collect();
+        want.push(UNTOUCHED);
+        for isa in Isa::available() {
+            let mut got = vec![UNTOUCHED; channels + 1];
+            global_average_pool(isa, &x, pixels, channels, zx, mult, zy, &mut got);
+            assert_same(isa, &got, &want);
+        }
+    }
+
+    #[test]
+    fn sums_agree(
+        len in 0usize..300, scales in [0.001f32..2.0, 0.001f32..2.0, 0.001f32..2.0],
+        zero_points in [zero_point(), zero_point(), zero_point()], (lo, hi) in range(), seed: u64,
+    ) {
+        let [a, b, sum] = [0, 1, 2].map(|i| (scales[i], zero_points[i]));
+        let params = AddParams::new(a, b, sum, lo, hi);
+        let mut random = Random(seed);
+        let (x, y) = (random.bytes(len), random.bytes(len));
+        let (ra, rb) = (a.0 / sum.0, b.0 / sum.0);
+        let constant = f32::from(sum.1) - ra.mul_add(f32::from(a.1), rb * f32::from(b.1));
+        let mut want: Vec<u8> = x.iter().zip(&y).map(|(&x, &y)| {
+            let sum = f32::from(x).mul_add(ra, f32::from(y).mul_add(rb, constant));
+            f64::from(sum.round_ties_even()).clamp(f64::from(lo), f64::from(hi)) as u8
+        }).collect();
+        want.push(UNTOUCHED);
+        for isa in Isa::available() {
+            let mut got = vec![UNTOUCHED; len + 1];
+            add(isa, &x, &y, len, &params, &mut got);
+            assert_same(isa, &got, &want);
+        }
+    }
+
+    #[test]
+    fn quantized_images_agree(
+        (channels, more) in (1usize..6, 0usize..3), (height, width) in (1usize..5, 1usize..40),
+        pad in [0usize..3, 0usize..3, 0usize..3, 0usize..3], zx in zero_point(), scale in 0.01f32..2.0, seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, scale * 0.5, scale * 1.5, -0.0];
+        let x: Vec<f32> = (0..channels * height * width).map(|_| match random.next() {
+            r if r % 8 == 0 => special[(r >> 8) as usize % special.len()],
+            r => ((r >> 40) as f32 / 16_777_216.0 - 0.5) * 300.0 * scale,
+        }).collect();
+        let (c_stride, [top, left, bottom, right]) = (channels + more, pad);
+        let row = (left + width + right) * c_stride;
+        let mut want = vec![zx; (top + height + bottom) * row];
+        for (i, &x) in x.iter().enumerate() {
+            let (c, y, column) = (i / (height * width), i / width % height, i % width);
+            let steps = f64::from((x / scale).round_ties_even()) + f64::from(zx);
+            let q = if x.is_nan() { zx } else { steps.clamp(0.0, 255.0) as u8 };
+            want[(top + y) * row + (left + column) * c_stride + c] = q;
+        }
+        want.push(UNTOUCHED);
+        for isa in Isa::available() {
+            let mut got = vec![UNTOUCHED; want.len()];
+            quantize_nchw(isa, &x, channels, height, width, scale, zx, c_stride, pad, &mut got);
+            assert_same(isa, &got, &want);
+        }
+    }
+
+    #[test]
+    fn dequantized_images_agree(
+        channels in 1usize..70, pixels in 1usize..70, zx in zero_point(), scale in 0.01f32..2.0, seed: u64,
+    ) {
+        let x = Random(seed).bytes(pixels * channels);
+        let value = |i: usize| f32::from(i16::from(x[i % pixels * channels + i / pixels]) - i16::from(zx)) * scale;
+        let want: Vec<u32> = (0..channels * pixels).map(|i| value(i).to_bits()).collect();
+        for isa in Isa::available() {
+            let mut got = vec![f32::NAN; channels * pixels];
+            dequantize_to_nchw(isa, &x, channels, pixels, scale, zx, &mut got);
+            assert_same(isa, &got.iter().map(|got| got.to_bits()).collect::<Vec<_>>(), &want);
+        }
+    }
+
+    #[test]
+    fn concatenated_channels_agree(
+        pixels in 0usize..9, channels in 1usize..140, before in 0usize..9, after in 0usize..9,
+        through_table: bool, seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let x = random.bytes(pixels * channels);
+        let table: [u8; 256] = std::array::from_fn(|_| random.next() as u8);
+        let stride = before + channels + after;
+        let mut want = vec![UNTOUCHED; pixels * stride];
+        for (i, &x) in x.iter().enumerate() {
+            let y = if through_table { table[usize::from(x)] } else { x };
+            want[i / channels * stride + before + i % channels] = y;
+        }
+        for isa in Isa::available() {
+            let mut got = vec![UNTOUCHED; pixels * stride];
+            let table = through_table.then_some(&table);
+            copy_channels(isa, &x, pixels, channels, table, &mut got, stride, before);
+            assert_same(isa, &got, &want);
+        }
+    }
+}

@@ -103,3 +103,6 @@ fn other_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     let is_text = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e);
     head.iter().all(is_text).then_some(("it is a text file", EXPORT))
 }
+
+#[cfg(test)]
+mod tests;

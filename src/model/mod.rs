@@ -9,6 +9,7 @@ pub mod error;
 mod external;
 pub mod graph;
 mod image_input;
+pub mod inspect;
 mod load;
 pub mod opset;
 pub mod rewrite;

@@ -1,1 +1,3 @@
 //! The command line: clap definitions and one file per subcommand.
+
+pub mod inspect;

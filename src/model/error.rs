@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The file can't be read.
-    #[error("{path}: cannot read the model: {source}")]
+    #[error("{path}: cannot read the model: {source}; check the path and its permissions")]
     Read {
         /// The model file.
         path: PathBuf,
@@ -44,5 +44,20 @@ pub enum ModelError {
         op_type: String,
         /// What was found, and what was expected.
         what: String,
+    },
+    /// An operator that nothing here can run.
+    #[error(
+        "{path}: node '{node}' is a {op_type} of the operator set '{domain}', which calib8 cannot run; export \
+         the model with standard ONNX operators (`calib8 inspect` lists what it holds)"
+    )]
+    Unsupported {
+        /// The model file.
+        path: PathBuf,
+        /// Name of the node.
+        node: String,
+        /// Its operator.
+        op_type: String,
+        /// Its operator set; `ai.onnx` is the default one.
+        domain: String,
     },
 }

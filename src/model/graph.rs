@@ -28,8 +28,8 @@ impl Index {
             for output in node.output.iter().filter(|o| !o.is_empty()) {
                 index.producer.insert(output.clone(), position);
             }
-            for input in node.input.iter().filter(|i| !i.is_empty()) {
-                index.consumers.entry(input.clone()).or_default().push(position);
+            for input in super::rewrite::reads(node) {
+                index.consumers.entry(input.into()).or_default().push(position);
             }
         }
         for (position, tensor) in graph.initializer.iter().enumerate() {
@@ -44,7 +44,8 @@ impl Index {
         self.producer.get(tensor).copied()
     }
 
-    /// Positions of the nodes that read `tensor`, once per use.
+    /// Positions of the nodes that read `tensor`, once per use; uses inside a subgraph count for the
+    /// node that has it.
     pub fn consumers(&self, tensor: &str) -> &[usize] {
         self.consumers.get(tensor).map_or(&[], Vec::as_slice)
     }
@@ -60,9 +61,21 @@ impl Index {
     }
 }
 
+/// The tensors that are known before the model runs: initializers, and `value` of `Constant` nodes.
+pub fn constants(graph: &GraphProto) -> HashMap<&str, &TensorProto> {
+    let made = graph.node.iter().filter(|n| n.op_type == "Constant" && is_default_domain(&n.domain));
+    let made = made.filter_map(|n| Some((n.output.first()?.as_str(), attribute(n, "value")?.t.as_ref()?)));
+    graph.initializer.iter().map(|t| (t.name.as_str(), t)).chain(made).collect()
+}
+
+/// Whether `domain` names the operators of ONNX itself.
+pub fn is_default_domain(domain: &str) -> bool {
+    domain.is_empty() || domain == "ai.onnx"
+}
+
 /// Version of the default operator set; 1 if the file names none.
 pub fn opset(model: &pb::ModelProto) -> i64 {
-    model.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx").map_or(1, |o| o.version)
+    model.opset_import.iter().find(|o| is_default_domain(&o.domain)).map_or(1, |o| o.version)
 }
 
 /// What a `ValueInfoProto` declares.
@@ -85,6 +98,22 @@ pub fn port(value: &ValueInfoProto) -> Port {
         elem_type: tensor.map_or(0, |t| t.elem_type),
         dims: dims.unwrap_or_default(),
     }
+}
+
+/// Declares an input or output: its name, ONNX element type (1 is float), and dimensions, each a
+/// number or the name of a symbol.
+pub fn value(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfoProto {
+    use pb::tensor_shape_proto::{Dimension, dimension::Value};
+    let dim = |d: &&str| match d.parse() {
+        Ok(n) => Value::DimValue(n),
+        Err(_) => Value::DimParam(d.to_string()),
+    };
+    let dim = |d: &&str| Dimension { value: Some(dim(d)), ..Default::default() };
+    let shape = Some(pb::TensorShapeProto { dim: dims.iter().map(dim).collect() });
+    let tensor = pb::type_proto::Tensor { elem_type, shape };
+    let r#type =
+        pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() };
+    ValueInfoProto { name: name.into(), r#type: Some(r#type), ..Default::default() }
 }
 
 /// Attribute `name` of `node`.

@@ -4,14 +4,22 @@
 //! from. All rewriting (simplification, quantization, lowering) works on the `ModelProto`, with
 //! the small vocabulary of [`graph`].
 
+pub mod check;
 pub mod error;
+mod external;
 pub mod graph;
+mod image_input;
+pub mod inspect;
 mod load;
+pub mod opset;
+pub mod rewrite;
 pub mod shapes;
+pub mod simplify;
 
 pub use error::ModelError;
 pub use tract_onnx::pb;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// An ONNX model in memory, checked to be well formed (see [`Model::load`]).
@@ -19,9 +27,10 @@ use std::path::{Path, PathBuf};
 pub struct Model {
     /// The file this was read from, or a name for a model made in memory.
     pub path: PathBuf,
-    /// SHA-256 of the file's bytes, lower-case hex; empty for a model made in memory.
+    /// SHA-256 of the file's bytes, lower-case hex; empty for a model made in memory. Where the model
+    /// has external data, of the file's bytes followed by that data in the order of its tensors.
     pub sha256: String,
-    /// Size of the file.
+    /// Size of the file, with its external data.
     pub bytes: u64,
     /// The message itself. External data is loaded into it.
     pub proto: pb::ModelProto,
@@ -48,7 +57,8 @@ pub struct Port {
 }
 
 impl Model {
-    /// Reads and checks the file at `path`.
+    /// Reads and checks the file at `path`. Every node of the result has a name of its own, and nodes
+    /// are in topological order.
     ///
     /// # Errors
     /// [`ModelError`], which names the file and what to do: it cannot be read, is not ONNX or is
@@ -86,8 +96,52 @@ impl Model {
         self.graph().output.iter().map(graph::port).collect()
     }
 
+    /// The one input that takes the image.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`], if there is not exactly one input that must be fed, or it is not float,
+    /// not NCHW with 1, 3 or 4 channels and fixed height and width, or has a fixed batch above 1.
+    pub fn image_input(&self) -> Result<Port, ModelError> {
+        image_input::image_input(self)
+    }
+
     /// Version of the default operator set.
     pub fn opset(&self) -> i64 {
         graph::opset(&self.proto)
+    }
+}
+
+/// `text` with control and direction-changing characters escaped, as everything that comes from a
+/// file must be before it is shown: an escape sequence in a layer's name could otherwise take over
+/// the terminal.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_unsafe = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_unsafe(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printable_escapes_what_could_take_over_a_terminal() {
+        assert_eq!(printable("conv1/größe"), "conv1/größe");
+        assert!(matches!(printable("conv1"), Cow::Borrowed(_)));
+        assert_eq!(printable("a\u{1b}[2Jb\u{9b}c\n\u{202e}"), "a\\u{1b}[2Jb\\u{9b}c\\n\\u{202e}");
     }
 }

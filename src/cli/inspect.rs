@@ -1,0 +1,202 @@
+//! `calib8 inspect`: what a model holds and what of it can become INT8.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use crate::model::inspect::{Inspection, NodeInfo, PortInfo, inspect};
+use crate::model::{Model, check, printable};
+
+/// Show inputs, outputs, operators, size and work of a model, and what can become INT8
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The ONNX file
+    pub model: PathBuf,
+    /// Print JSON, unrounded, with every node
+    #[arg(long)]
+    pub json: bool,
+    /// List every node with its output shape, multiply-accumulates and parameters
+    #[arg(long, conflicts_with = "json")]
+    pub layers: bool,
+}
+
+/// Runs the command; the exit code is 0.
+///
+/// # Errors
+/// The model can't be read, or the page can't be written.
+pub fn run(args: &Args) -> anyhow::Result<u8> {
+    let model = Model::load(&args.model)?;
+    let found = inspect(&model)?;
+    let page = if args.json {
+        // JSON escapes control characters below 0x20; the rest are escaped alike.
+        escape_json(&(serde_json::to_string_pretty(&found)? + "\n"))
+    } else {
+        page(&model, &found, args.layers)
+    };
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(page.as_bytes()).and_then(|()| stdout.flush()) {
+        // The reader had enough, as `head` does.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+        Err(e) => Err(e.into()),
+        Ok(()) => Ok(0),
+    }
+}
+
+/// Control characters that JSON leaves as they are, as `\uXXXX`.
+fn escape_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && printable(c.encode_utf8(&mut [0; 4])).len() != c.len_utf8() {
+            let _ = write!(out, "\\u{:04x}", c as u32);
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Writing to a `String` can't fail, so the results of `write!` are dropped here.
+fn page(model: &Model, found: &Inspection, layers: bool) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{}", printable(&model.path.display().to_string()));
+    let producer = if found.producer.is_empty() { "an unnamed exporter" } else { &found.producer };
+    let _ = writeln!(
+        out,
+        "{} · opset {} · IR {} · by {}\n",
+        bytes(found.bytes),
+        found.opset,
+        found.ir_version,
+        printable(producer)
+    );
+    ports(&mut out, "Inputs", &found.inputs);
+    ports(&mut out, "Outputs", &found.outputs);
+    let operators: Vec<String> =
+        found.operators.iter().map(|(name, count)| format!("{} {count}", printable(name))).collect();
+    wrapped(&mut out, "Operators", &operators);
+    let _ = writeln!(out, "{:<12}{}", "Parameters", with_unit(found.parameters));
+    match (found.macs, &found.shapes_unknown) {
+        (Some(macs), _) => {
+            let _ = writeln!(out, "{:<12}{} per inference at batch 1", "MACs", with_unit(macs));
+        }
+        (None, reason) => {
+            let reason = reason.as_deref().unwrap_or("shapes are not known");
+            let _ = writeln!(out, "{:<12}unknown: {reason}", "MACs");
+        }
+    }
+    out.push('\n');
+    precision(&mut out, model, found);
+    if layers {
+        out.push('\n');
+        table(&mut out, &found.nodes);
+    }
+    out
+}
+
+fn ports(out: &mut String, title: &str, ports: &[PortInfo]) {
+    for (i, port) in ports.iter().enumerate() {
+        let title = if i == 0 { title } else { "" };
+        let _ = writeln!(out, "{title:<12}{}  {} {}", printable(&port.name), port.elem_type, port.shape);
+    }
+}
+
+fn wrapped(out: &mut String, title: &str, items: &[String]) {
+    const WIDTH: usize = 88;
+    let mut line = format!("{title:<12}");
+    for (i, item) in items.iter().enumerate() {
+        let item = if i + 1 < items.len() { format!("{item}, ") } else { item.clone() };
+        if line.trim_end().chars().count() > 12
+            && line.chars().count() + item.trim_end().chars().count() > WIDTH
+        {
+            let _ = writeln!(out, "{}", line.trim_end());
+            line = " ".repeat(12);
+        }
+        line.push_str(&item);
+    }
+    let _ = writeln!(out, "{}", line.trim_end());
+}
+
+fn precision(out: &mut String, model: &Model, found: &Inspection) {
+    let unsupported = check::unsupported_operators(model);
+    for (name, op_type) in unsupported.iter().take(5) {
+        let _ = writeln!(out, "Cannot run: node '{}' ({})", printable(name), printable(op_type));
+    }
+    if unsupported.len() > 5 {
+        let _ = writeln!(out, "Cannot run: {} more nodes", unsupported.len() - 5);
+    }
+    if found.quantized {
+        let _ = writeln!(out, "This model is INT8 already.");
+        return;
+    }
+    let good: Vec<&NodeInfo> = found.nodes.iter().filter(|n| n.not_quantizable.is_none()).collect();
+    let share = match found.macs {
+        Some(all @ 1..) => {
+            let macs: u64 = good.iter().map(|n| n.macs).sum();
+            format!(", {:.1} % of the MACs", macs as f64 / all as f64 * 100.0)
+        }
+        _ => String::new(),
+    };
+    let _ = writeln!(out, "Can be INT8: {} of {} nodes{share}", good.len(), found.nodes.len());
+    let mut rest: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for node in &found.nodes {
+        if let Some(reason) = node.not_quantizable {
+            *rest.entry((&node.op_type, reason)).or_default() += 1;
+        }
+    }
+    for ((op_type, reason), count) in rest {
+        let hint = match op_type {
+            "BatchNormalization" => " unless it can be folded into the layer before",
+            "Identity" | "Dropout" | "Constant" => " and is removed first",
+            _ => "",
+        };
+        let _ = writeln!(out, "  not {count} × {}: {reason}{hint}", printable(op_type));
+    }
+}
+
+fn table(out: &mut String, nodes: &[NodeInfo]) {
+    const NAME: usize = 40;
+    let shape = |n: &NodeInfo| n.shape.as_ref().map_or("?".into(), |s| format!("{s:?}"));
+    let widths = |f: fn(&NodeInfo) -> usize, least: usize| nodes.iter().map(f).fold(least, usize::max);
+    let op_width = widths(|n| printable(&n.op_type).chars().count(), 8);
+    let shape_width = nodes.iter().map(|n| shape(n).len()).fold(6, usize::max);
+    let _ = writeln!(
+        out,
+        "{:<op_width$}  {:<shape_width$}  {:>14}  {:>12}  Node",
+        "Operator", "Output", "MACs", "Parameters"
+    );
+    for node in nodes {
+        let name = printable(&node.name);
+        let short: String = name.chars().take(NAME).collect();
+        let dots = if short.len() < name.len() { "…" } else { "" };
+        let _ = writeln!(
+            out,
+            "{:<op_width$}  {:<shape_width$}  {:>14}  {:>12}  {short}{dots}",
+            printable(&node.op_type),
+            shape(node),
+            node.macs,
+            node.parameters
+        );
+    }
+}
+
+/// A number with a unit and three significant digits, such as `3.50 M`.
+fn with_unit(n: u64) -> String {
+    let units = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    match units.into_iter().find(|(size, _)| n as f64 >= *size) {
+        Some((size, unit)) => format!("{} {unit}", digits(n as f64 / size)),
+        None => n.to_string(),
+    }
+}
+
+fn bytes(n: u64) -> String {
+    let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    match units.into_iter().find(|(size, _)| n as f64 >= *size) {
+        Some((size, unit)) => format!("{} {unit}", digits(n as f64 / size)),
+        None => format!("{n} bytes"),
+    }
+}
+
+fn digits(value: f64) -> String {
+    let places = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.places$}")
+}

@@ -1,3 +1,121 @@
 //! The command line: clap definitions and one file per subcommand.
+//!
+//! What a command is asked for goes to standard output; progress, warnings and errors go to
+//! standard error.
 
-pub mod inspect;
+pub mod completions;
+mod dry_run;
+mod progress_bar;
+pub mod run;
+mod summary_text;
+
+use std::io::{self, Write};
+
+use clap::{Parser, Subcommand};
+
+use crate::run::RunError;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, and all gates passed
+  1    failed
+  2    wrong usage or run file
+  3    a gate failed
+  130  interrupted";
+
+/// Make neural networks fast on CPUs: calibrate an ONNX model to INT8, measure how much faster it
+/// became, and see image by image where its predictions changed.
+#[derive(Debug, Parser)]
+#[command(name = "calib8", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Do what a run file says: calibrate, measure, report, judge
+    Run(run::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+}
+
+/// Runs a command; gives its exit code.
+///
+/// # Errors
+/// The command failed; [`exit_code`] says how.
+pub fn execute(cli: &Cli) -> anyhow::Result<u8> {
+    match &cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Completions(args) => completions::run(args),
+    }
+}
+
+/// The exit code of a command that failed.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    error.downcast_ref::<RunError>().map_or(1, RunError::exit_code)
+}
+
+/// An error with its causes, fit for a terminal.
+pub fn error_text(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Errors that pass their source through say it already.
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    sanitized(&text)
+}
+
+/// Control characters, which may come from file names and models, as escapes; lines stay.
+pub(crate) fn sanitized(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' { clean.extend(c.escape_unicode()) } else { clean.push(c) }
+    }
+    clean
+}
+
+/// Writes to standard output. A reader that has gone away, such as `head`, is no error.
+///
+/// # Errors
+/// The output is a file on a full disk, and the like.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes a warning to standard error, where nobody may be listening.
+pub(crate) fn warn(message: &str) {
+    let _ = writeln!(io::stderr(), "warning: {}", sanitized(message));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn an_escape_sequence_in_a_file_name_does_not_reach_the_terminal() {
+        assert_eq!(sanitized("a\u{1b}[31m\nb\u{7}"), "a\\u{1b}[31m\nb\\u{7}");
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = anyhow::anyhow!("disk full").context("writing a.json");
+        assert_eq!(error_text(&error), "writing a.json: disk full");
+        let repeated = anyhow::anyhow!("disk full").context("a.json: disk full");
+        assert_eq!(error_text(&repeated), "a.json: disk full");
+    }
+}

@@ -1,1 +1,13 @@
-//! Files on disk: atomic writes, locks, hashes.
+//! Files on disk: atomic writes, locks, hashes, and facts about the machine they were made on.
+//!
+//! Whatever calib8 leaves behind is either whole or absent: a crash, a full disk or a lost
+//! connection never leaves half a file under its final name ([`atomic`]). Two processes never work
+//! in one run directory ([`lock`]).
+
+pub mod atomic;
+mod error;
+pub mod hash;
+pub mod host;
+pub mod lock;
+
+pub use error::{ProjectError, io_hint};

@@ -1,1 +1,65 @@
 //! One piece of work: plan, events, worker, gates. The only way in which work is ever done.
+//!
+//! ```text
+//! run file ── plan ── directory ── perform ── worker ── stages, each with a sink
+//!                                     └── events ── events.jsonl ── fold ── what is shown
+//! ```
+
+pub mod directory;
+mod error;
+pub mod events;
+pub mod fold;
+pub mod gates;
+pub mod interrupt;
+pub mod plan;
+pub mod sink;
+mod stages;
+pub mod summary;
+pub mod worker;
+
+pub use error::RunError;
+
+use directory::RunDirectory;
+use events::{Event, EventLog};
+use interrupt::Interrupt;
+use plan::Plan;
+use summary::Summary;
+
+use crate::project::host;
+
+/// What a run that came to its end gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// What was written to `summary.json`.
+    pub summary: Summary,
+}
+
+/// Runs `plan` in `directory`, and logs how it began and ended.
+///
+/// # Errors
+/// A stage failed, or the user stopped the run; the log says so as well.
+pub fn perform(
+    plan: &Plan,
+    directory: &RunDirectory,
+    log: &EventLog,
+    interrupt: &Interrupt,
+) -> Result<Outcome, RunError> {
+    log.emit(Event::Started {
+        plan: plan.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        pid: std::process::id(),
+        host: host::hostname(),
+    });
+    for message in plan.warnings() {
+        log.emit(Event::Warning { stage: None, message });
+    }
+    let result = worker::execute(plan, directory, log, interrupt);
+    log.emit(match &result {
+        Ok(Outcome { summary }) => {
+            Event::Finished { status: summary.status, exit_code: summary.status.exit_code() }
+        }
+        Err(RunError::Interrupted) => Event::Interrupted,
+        Err(error) => Event::Failed { message: error.to_string() },
+    });
+    result
+}

@@ -7,8 +7,6 @@ use super::prepare::Subject;
 use super::report::Evaluated;
 use super::verify::Optimized;
 use crate::dataset::{self, Dataset};
-use crate::engine::builtin::Builtin;
-use crate::engine::Engine;
 use crate::kernels::Isa;
 use crate::project::hash;
 use crate::project::host::Host;
@@ -136,7 +134,6 @@ fn manifest(desk: &Desk, subject: &Subject, summary: &Summary) -> Result<Manifes
     Ok(Manifest {
         schema: MANIFEST_SCHEMA.into(),
         calib8: env!("CARGO_PKG_VERSION").into(),
-        engine: Builtin.name().into(),
         host: summary.host.clone(),
         plan,
         inputs: vec![record(&summary.parent), content(&subject.calibration), content(&subject.dataset)],

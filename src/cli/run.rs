@@ -1,0 +1,100 @@
+//! `calib8 run`: the worker in the foreground.
+
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::progress_bar::{JsonLines, PlainLines, ProgressBar, Style};
+use super::{dry_run, summary_text};
+use crate::project::ProjectError;
+use crate::run::directory::{Existing, RunDirectory};
+use crate::run::events::{EventLog, Listener};
+use crate::run::interrupt::Interrupt;
+use crate::run::plan::Plan;
+use crate::run::{self, RunError};
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run file; config/ holds some to copy
+    pub file: PathBuf,
+    /// Put everything into this folder instead of the run file's `output`
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Override a key of the run file, such as --set optimize.preset=mixed; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Go on with the run that the output folder holds
+    #[arg(long, conflicts_with = "force")]
+    pub resume: bool,
+    /// Replace the run that the output folder holds; other files there stay
+    #[arg(long)]
+    pub force: bool,
+    /// Check everything, print the plan and what it will take, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON event per line instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the file; gives 0, or 3 if a gate failed.
+///
+/// # Errors
+/// A [`RunError`], or standard output can't be written.
+pub fn run(args: &Args) -> anyhow::Result<u8> {
+    let mut plan = Plan::load(&args.file, &args.set).map_err(RunError::from)?;
+    if let Some(output) = &args.output {
+        plan.output =
+            std::path::absolute(output).with_context(|| format!("--output {}", output.display()))?;
+    }
+    let existing = match (args.resume, args.force) {
+        (true, _) => Existing::Resume,
+        (_, true) => Existing::Force,
+        _ => Existing::Refuse,
+    };
+    if args.dry_run {
+        return dry_run::run(&plan, existing, args.json);
+    }
+
+    let interrupt = Interrupt::install().context("cannot listen to Ctrl-C")?;
+    let directory = RunDirectory::create(&plan.output, &plan, existing).map_err(RunError::from)?;
+    let log = EventLog::open(
+        &directory.file("events.jsonl"),
+        &directory.file("state.json"),
+        vec![worker_log(&directory)?, view(args.json)],
+    )
+    .map_err(RunError::from)?;
+
+    let outcome = run::perform(&plan, &directory, &log, &interrupt);
+    if let Some(error) = log.write_error() {
+        super::warn(&format!("the event log is not complete: {error}"));
+    }
+    let summary = outcome?.summary;
+    if !args.json {
+        super::print(&super::sanitized(&summary_text::render(&summary, &plan.name, &plan.output)))?;
+    }
+    Ok(summary.status.exit_code())
+}
+
+/// The plain lines, kept in `worker.log` for whoever looks later.
+fn worker_log(directory: &RunDirectory) -> Result<Box<dyn Listener>, RunError> {
+    let path = directory.file("worker.log");
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    let file = file.map_err(|source| ProjectError::write(&path, source))?;
+    Ok(Box::new(PlainLines::new(file)))
+}
+
+/// What the user sees: a bar where it can be drawn, lines elsewhere.
+fn view(json: bool) -> Box<dyn Listener> {
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    if json {
+        Box::new(JsonLines::new(io::stdout()))
+    } else if io::stderr().is_terminal() && variable("TERM") != "dumb" {
+        Box::new(ProgressBar::new(io::stderr(), Style::of_environment(variable)))
+    } else {
+        Box::new(PlainLines::new(io::stderr()))
+    }
+}

@@ -1,0 +1,63 @@
+//! Ctrl-C and SIGTERM: the first asks the work to stop between two items, the second ends at once.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Exit code of a run that was stopped by its user.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// Whether the user asked to stop. Clones share the answer.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt {
+    flag: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Listens to the signals of this process from now on.
+    ///
+    /// # Errors
+    /// The system gives no thread or signal handler.
+    pub fn install() -> io::Result<Self> {
+        let interrupt = Interrupt::default();
+        let flag = interrupt.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let (ctrl_c, terminate) = {
+            let _entered = runtime.enter();
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        };
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || runtime.block_on(listen(flag, ctrl_c, terminate)))?;
+        Ok(interrupt)
+    }
+
+    /// Asks the work to stop.
+    pub fn set(&self) {
+        self.flag.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the work should stop.
+    pub fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
+    }
+}
+
+async fn listen(interrupt: Interrupt, mut ctrl_c: Signal, mut terminate: Signal) {
+    for _ in 0..2 {
+        let heard = tokio::select! {
+            heard = ctrl_c.recv() => heard,
+            heard = terminate.recv() => heard,
+        };
+        if heard.is_none() {
+            return;
+        }
+        if interrupt.is_set() {
+            // Files are whole at any time, so nothing has to be tidied up.
+            std::process::exit(i32::from(EXIT_INTERRUPTED));
+        }
+        interrupt.set();
+    }
+}

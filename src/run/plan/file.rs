@@ -1,0 +1,428 @@
+//! The run file as it is written: keys, types and defaults. Its JSON Schema is made from these
+//! structs. What needs the disk or other keys to be judged is in [`super::resolve`].
+
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize as DeriveDeserialize, Serialize};
+
+/// A run of calib8: which model, which images, what to do, what must hold.
+///
+/// Paths are relative to the run file.
+#[derive(Debug, Clone, PartialEq, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunFile {
+    /// Version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// Name of the run; the output goes to `out/<name>` unless `output` says otherwise.
+    pub name: String,
+    /// The trained FP32 model.
+    pub model: ModelSection,
+    /// How an image becomes the model's input.
+    pub preprocess: Preprocessing,
+    /// The images that reports and accuracy are computed on.
+    pub dataset: DatasetSection,
+    /// How to quantize.
+    #[serde(default)]
+    pub optimize: OptimizeSection,
+    /// How to measure speed.
+    #[serde(default)]
+    pub performance: PerformanceSection,
+    /// Which reports to make; all three if left out.
+    #[serde(default = "all_reports")]
+    pub reports: Vec<ReportKind>,
+    /// What must hold; a gate that fails makes the exit code 3.
+    #[serde(default)]
+    pub gates: Gates,
+    /// Threads for calibration and reports: a number, or auto for all cores.
+    #[serde(default = "auto")]
+    pub threads: Count,
+    /// Folder for everything the run makes.
+    #[serde(default)]
+    pub output: Option<String>,
+}
+
+/// The trained FP32 model.
+#[derive(Debug, Clone, PartialEq, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// An ONNX file.
+    pub path: String,
+}
+
+/// The images that reports and accuracy are computed on.
+#[derive(Debug, Clone, PartialEq, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetSection {
+    /// A folder of images (class folders count as labels) or an ImageNet list.
+    pub path: String,
+    /// Labels: `name index` per line.
+    #[serde(default)]
+    pub labels: Option<String>,
+    /// Class names: line i + 1 names class i.
+    #[serde(default)]
+    pub classes: Option<String>,
+}
+
+/// How to quantize.
+#[derive(Debug, Clone, PartialEq, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizeSection {
+    /// Images to calibrate on. Left out, they are taken from the dataset, with a warning.
+    pub dataset: Option<CalibrationSection>,
+    /// The number format to quantize to.
+    pub precision: Precision,
+    /// Quantize everything, or give back layers until accuracy holds.
+    pub method: Method,
+    /// Symmetric activations (performance) or any zero-point (mixed).
+    pub preset: Preset,
+    /// At most this many images to calibrate on.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub subset_size: u32,
+    /// How to correct the mean error of each layer.
+    pub bias_correction: BiasCorrection,
+    /// For accuracy_aware: the largest drop of top-1 accuracy, in percentage points.
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub max_drop: f64,
+    /// What to leave in FP32.
+    pub ignored_scope: IgnoredScope,
+}
+
+impl Default for OptimizeSection {
+    fn default() -> Self {
+        OptimizeSection {
+            dataset: None,
+            precision: Precision::Int8,
+            method: Method::Default,
+            preset: Preset::Performance,
+            subset_size: 300,
+            bias_correction: BiasCorrection::Fast,
+            max_drop: 1.0,
+            ignored_scope: IgnoredScope::default(),
+        }
+    }
+}
+
+/// Images to calibrate on; labels are not needed.
+#[derive(Debug, Clone, PartialEq, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CalibrationSection {
+    /// A folder of images or an ImageNet list.
+    pub path: String,
+}
+
+/// The number format to quantize to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 8-bit integers.
+    Int8,
+}
+
+/// Quantize everything, or give back layers until accuracy holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Quantize everything that can be.
+    Default,
+    /// Give the worst layers back to FP32 until the drop holds.
+    AccuracyAware,
+}
+
+/// Which zero-points activations may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// Symmetric weights and activations: the fastest.
+    Performance,
+    /// Symmetric weights, asymmetric activations: often more accurate.
+    Mixed,
+}
+
+/// How to correct the mean error that quantizing gives each layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BiasCorrection {
+    /// From the statistics already collected.
+    Fast,
+    /// Not at all.
+    None,
+}
+
+/// What to leave in FP32.
+#[derive(Debug, Clone, Default, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct IgnoredScope {
+    /// Names of ONNX nodes.
+    pub names: Vec<String>,
+    /// Operator types, such as Conv.
+    pub types: Vec<String>,
+}
+
+/// How to measure speed.
+#[derive(Debug, Clone, PartialEq, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PerformanceSection {
+    /// Which engines to measure.
+    pub engines: Vec<EngineName>,
+    /// Numbers of parallel streams to measure; auto is one per core.
+    pub streams: Vec<Count>,
+    /// Batch sizes to measure.
+    #[schemars(inner(range(min = 1, max = 4096)))]
+    pub batch: Vec<u32>,
+    /// Seconds to measure each model in each setting.
+    #[schemars(range(min = 0.1, max = 86_400.0))]
+    pub seconds: f64,
+    /// Rounds in which parent and optimized take turns; chosen from `seconds` if left out.
+    #[schemars(range(min = 3, max = 10_000))]
+    pub rounds: Option<u32>,
+    /// Whether to time each layer as well.
+    pub layers: bool,
+}
+
+impl Default for PerformanceSection {
+    fn default() -> Self {
+        PerformanceSection {
+            engines: vec![EngineName::Builtin],
+            streams: vec![Count::Number(1), auto()],
+            batch: vec![1],
+            seconds: 10.0,
+            rounds: None,
+            layers: true,
+        }
+    }
+}
+
+/// Something that runs models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineName {
+    /// The engine of calib8.
+    Builtin,
+    /// ONNX Runtime, loaded from a shared library.
+    Onnxruntime,
+    /// OpenVINO, loaded from a shared library.
+    Openvino,
+}
+
+impl EngineName {
+    /// The word in run files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineName::Builtin => "builtin",
+            EngineName::Onnxruntime => "onnxruntime",
+            EngineName::Openvino => "openvino",
+        }
+    }
+}
+
+/// One of the three accuracy reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportKind {
+    /// Optimized against parent, image by image.
+    Predictions,
+    /// Both models against labels.
+    Annotations,
+    /// Distance between the outputs of both models.
+    TensorDistance,
+}
+
+impl ReportKind {
+    /// The word in run files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReportKind::Predictions => "predictions",
+            ReportKind::Annotations => "annotations",
+            ReportKind::TensorDistance => "tensor_distance",
+        }
+    }
+}
+
+fn all_reports() -> Vec<ReportKind> {
+    vec![ReportKind::Predictions, ReportKind::Annotations, ReportKind::TensorDistance]
+}
+
+/// What must hold for exit code 0.
+#[derive(Debug, Clone, Default, PartialEq, DeriveDeserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gates {
+    /// FPS of optimized ÷ FPS of parent, in every setting that is measured.
+    #[schemars(range(min = 0.0, max = 1000.0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_speedup: Option<f64>,
+    /// Fraction of images, 0 to 1, on which both models predict the same class.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_agreement: Option<f64>,
+    /// Largest drop of top-1 accuracy against labels, in percentage points.
+    #[schemars(range(min = 0.0, max = 100.0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_drop: Option<f64>,
+}
+
+/// A number, or `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Count {
+    /// This many.
+    Number(#[schemars(range(min = 1, max = 1024))] u32),
+    /// As many as there are cores.
+    Word(Auto),
+}
+
+/// The word `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Auto {
+    /// As many as there are cores.
+    Auto,
+}
+
+fn auto() -> Count {
+    Count::Word(Auto::Auto)
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CountVisitor;
+        impl Visitor<'_> for CountVisitor {
+            type Value = Count;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a whole number from 1 to 1024, or auto")
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Count, E> {
+                u32::try_from(value)
+                    .map(Count::Number)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Count, E> {
+                match value {
+                    "auto" => Ok(auto()),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(CountVisitor)
+    }
+}
+
+/// How an image becomes the model's input: the name of a preset, or the steps.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Preprocessing {
+    /// A preset.
+    Preset(String),
+    /// The steps one by one.
+    Steps(Steps),
+}
+
+impl<'de> Deserialize<'de> for Preprocessing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PreprocessingVisitor;
+        impl<'de> Visitor<'de> for PreprocessingVisitor {
+            type Value = Preprocessing;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str(
+                    "the name of a preset, or the steps as a mapping, such as {resize_short: 256, crop: 224}",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Preprocessing, E> {
+                Ok(Preprocessing::Preset(value.to_string()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Preprocessing, A::Error> {
+                Steps::deserialize(MapAccessDeserializer::new(access)).map(Preprocessing::Steps)
+            }
+        }
+        deserializer.deserialize_any(PreprocessingVisitor)
+    }
+}
+
+/// Steps from an image to the model's input, done in this order. A step that is left out is not
+/// done. `x = (pixel * scale - mean) / std` for each channel, pixels from 0 to 255.
+#[derive(Debug, Clone, PartialEq, DeriveDeserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Steps {
+    /// Stretch to exactly [width, height] pixels.
+    #[schemars(inner(range(min = 1, max = 16_384)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize: Option<[u32; 2]>,
+    /// Make the shorter side this many pixels long.
+    #[schemars(range(min = 1, max = 16_384))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize_short: Option<u32>,
+    /// Cut a square of this many pixels out of the centre.
+    #[schemars(range(min = 1, max = 16_384))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop: Option<u32>,
+    /// Order of the model's channels; y is luma alone.
+    pub color: ColorOrder,
+    /// Factor on each pixel.
+    pub scale: f32,
+    /// Mean of each channel, after scaling; 0 if left out.
+    pub mean: Vec<f32>,
+    /// Divisor of each channel, after scaling; 1 if left out.
+    pub std: Vec<f32>,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Steps {
+            resize: None,
+            resize_short: None,
+            crop: None,
+            color: ColorOrder::Rgb,
+            scale: 1.0,
+            mean: Vec::new(),
+            std: Vec::new(),
+        }
+    }
+}
+
+/// Order of the model's channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ColorOrder {
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+    /// Luma of full-range YCbCr, one channel.
+    Y,
+}
+
+impl ColorOrder {
+    /// How many channels the model's input has.
+    pub fn channels(self) -> usize {
+        match self {
+            ColorOrder::Rgb | ColorOrder::Bgr => 3,
+            ColorOrder::Y => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    /// Editors complete and check run files with the schema, so it must be that of this code.
+    #[test]
+    fn the_schema_that_is_checked_in_is_that_of_the_structs() {
+        let schema = schemars::schema_for!(RunFile);
+        let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/run.schema.json");
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let stored = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(stored == text, "config/run.schema.json is out of date: run the tests with UPDATE_SCHEMA=1");
+    }
+}

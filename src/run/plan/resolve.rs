@@ -1,0 +1,414 @@
+//! What needs the disk or other keys to be judged: paths, ranges, words that this version does not
+//! take yet. All problems are collected, so that a user mends the file once.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::file::{Count, EngineName, Method, Preprocessing, ReportKind, RunFile, Steps};
+use super::node::{Segment, Target};
+use super::problem::{Problem, nearest};
+use super::{CalibrationPlan, DatasetPlan, ModelPlan, OptimizePlan, PerformancePlan, Plan};
+use crate::project::host;
+
+/// The version of the run file format that this program reads.
+const VERSION: u32 = 1;
+const MAX_PIXELS: u32 = 16_384;
+
+/// Checks values and finds files; relative paths start at `folder`.
+pub fn resolve(run_file: RunFile, folder: &Path) -> Result<Plan, Vec<Problem>> {
+    let mut resolver = Resolver { folder, problems: Vec::new() };
+    let plan = resolver.plan(run_file);
+    if resolver.problems.is_empty() { Ok(plan) } else { Err(resolver.problems) }
+}
+
+struct Resolver<'a> {
+    folder: &'a Path,
+    problems: Vec<Problem>,
+}
+
+/// `keys![optimize, dataset, path]`
+macro_rules! keys {
+    ($($key:ident),+) => { &[$(stringify!($key)),+] };
+}
+
+impl Resolver<'_> {
+    fn plan(&mut self, file: RunFile) -> Plan {
+        if file.version != VERSION {
+            let problem =
+                Problem::new(format!("version {} of the run file format is not known", file.version));
+            let problem = problem.expected(format!("version: {VERSION}"));
+            self.problem(keys![version], problem.hint("a newer calib8 may have made this file"));
+        }
+        self.name(&file.name);
+        let (optimize, performance, gates) = (file.optimize, file.performance, file.gates);
+
+        self.range(keys![optimize, subset_size], optimize.subset_size, 1, 1_000_000);
+        self.range(keys![optimize, max_drop], optimize.max_drop, 0.0, 100.0);
+        if optimize.method == Method::AccuracyAware {
+            self.unavailable(keys![optimize, method], "the method accuracy_aware", "method: default");
+        }
+        self.range(keys![performance, seconds], performance.seconds, 0.1, 86_400.0);
+        if let Some(rounds) = performance.rounds {
+            self.range(keys![performance, rounds], rounds, 3, 10_000);
+        }
+        self.engines(&performance.engines);
+        if let Some(value) = gates.min_speedup {
+            self.range(keys![gates, min_speedup], value, 0.0, 1000.0);
+        }
+        self.agreement_gate(gates.min_agreement, &file.reports);
+        self.drop_gate(gates.max_drop, &file.reports);
+
+        Plan {
+            version: VERSION,
+            model: ModelPlan { path: self.model(&file.model.path) },
+            preprocess: self.preprocess(file.preprocess),
+            dataset: DatasetPlan {
+                path: self.images(keys![dataset, path], &file.dataset.path),
+                labels: file.dataset.labels.map(|path| self.file(keys![dataset, labels], &path)),
+                classes: file.dataset.classes.map(|path| self.file(keys![dataset, classes], &path)),
+            },
+            optimize: OptimizePlan {
+                dataset: optimize.dataset.map(|section| CalibrationPlan {
+                    path: self.images(keys![optimize, dataset, path], &section.path),
+                }),
+                precision: optimize.precision,
+                method: optimize.method,
+                preset: optimize.preset,
+                subset_size: optimize.subset_size as usize,
+                bias_correction: optimize.bias_correction,
+                max_drop: optimize.max_drop,
+                ignored_scope: optimize.ignored_scope,
+            },
+            performance: PerformancePlan {
+                engines: unique(performance.engines),
+                streams: self.counts(keys![performance, streams], &performance.streams),
+                batch: self.batch(&performance.batch),
+                seconds: performance.seconds,
+                rounds: performance.rounds.map(|rounds| rounds as usize),
+                layers: performance.layers,
+            },
+            reports: unique(file.reports),
+            gates,
+            threads: self.count(keys![threads], None, file.threads),
+            output: self.output(file.output, &file.name),
+            name: file.name,
+        }
+    }
+
+    fn problem(&mut self, keys: &[&str], problem: Problem) {
+        self.problems.push(problem.at(path_of(keys), Target::Value));
+    }
+
+    fn unavailable(&mut self, keys: &[&str], what: &str, instead: &str) {
+        let problem = Problem::new(format!("{what} is not available in this version of calib8"));
+        self.problem(keys, problem.hint(format!("use `{instead}`")));
+    }
+
+    fn range<T: PartialOrd + std::fmt::Display>(&mut self, keys: &[&str], value: T, low: T, high: T) -> bool {
+        // Written so that NaN, which compares with nothing, is out of range.
+        let inside = value >= low && value <= high;
+        if !inside {
+            let problem = Problem::new(format!("'{}' is {value}", keys.join(".")));
+            self.problem(keys, problem.expected(format!("a number from {low} to {high}")));
+        }
+        inside
+    }
+
+    fn name(&mut self, name: &str) {
+        let bad = |c: char| c == '/' || c == '\\' || c.is_control();
+        if name.trim().is_empty() || name.len() > 100 || name.contains(bad) || matches!(name, "." | "..") {
+            let problem = Problem::new("'name' can't be the name of a folder");
+            self.problem(
+                keys![name],
+                problem.expected("1 to 100 characters without slashes, such as mobilenet-v2"),
+            );
+        }
+    }
+
+    fn engines(&mut self, engines: &[EngineName]) {
+        for (index, engine) in engines.iter().enumerate().filter(|(_, e)| **e != EngineName::Builtin) {
+            let what = format!("the engine {} is not available in this version of calib8", engine.name());
+            let mut path = path_of(keys![performance, engines]);
+            path.push(Segment::Index(index));
+            self.problems.push(Problem::new(what).hint("use `engines: [builtin]`").at(path, Target::Value));
+        }
+        if engines.is_empty() {
+            self.empty_list(keys![performance, engines], "[builtin]");
+        }
+    }
+
+    fn empty_list(&mut self, keys: &[&str], example: &str) {
+        let problem = Problem::new(format!("'{}' is an empty list", keys.join(".")));
+        self.problem(keys, problem.expected(format!("at least one entry, such as {example}")));
+    }
+
+    fn agreement_gate(&mut self, value: Option<f64>, reports: &[ReportKind]) {
+        let Some(value) = value else { return };
+        let keys = keys![gates, min_agreement];
+        if value > 1.0 && value <= 100.0 {
+            let problem = Problem::new(format!("'gates.min_agreement' is {value}"));
+            let problem = problem.expected("a fraction from 0 to 1");
+            self.problem(keys, problem.hint(format!("{value} % is {}", value / 100.0)));
+        } else {
+            self.range(keys, value, 0.0, 1.0);
+        }
+        self.gate_needs(keys, ReportKind::Predictions, reports);
+    }
+
+    fn drop_gate(&mut self, value: Option<f64>, reports: &[ReportKind]) {
+        let Some(value) = value else { return };
+        let keys = keys![gates, max_drop];
+        self.range(keys, value, 0.0, 100.0);
+        self.gate_needs(keys, ReportKind::Annotations, reports);
+    }
+
+    fn gate_needs(&mut self, keys: &[&str], kind: ReportKind, reports: &[ReportKind]) {
+        if !reports.contains(&kind) {
+            let word = kind.name();
+            let problem = Problem::new(format!("'{}' needs the report '{word}'", keys.join(".")));
+            self.problem(keys, problem.hint(format!("add {word} to `reports`, or remove the gate")));
+        }
+    }
+
+    fn counts(&mut self, keys: &[&str], counts: &[Count]) -> Vec<usize> {
+        if counts.is_empty() {
+            self.empty_list(keys, "[1, auto]");
+        }
+        let counts = counts.iter().enumerate();
+        unique(counts.map(|(index, count)| self.count(keys, Some(index), *count)).collect())
+    }
+
+    fn count(&mut self, keys: &[&str], index: Option<usize>, count: Count) -> usize {
+        let Count::Number(number) = count else { return host::cores() };
+        if !(1..=1024).contains(&number) {
+            let problem = Problem::new(format!("'{}' is {number}", keys.join(".")))
+                .expected("a whole number from 1 to 1024, or auto for the number of cores");
+            let mut path = path_of(keys);
+            path.extend(index.map(Segment::Index));
+            self.problems.push(problem.at(path, Target::Value));
+        }
+        number as usize
+    }
+
+    fn batch(&mut self, batch: &[u32]) -> Vec<usize> {
+        if batch.is_empty() {
+            self.empty_list(keys![performance, batch], "[1]");
+        }
+        for (index, size) in batch.iter().enumerate().filter(|(_, size)| !(1..=4096).contains(*size)) {
+            let mut path = path_of(keys![performance, batch]);
+            path.push(Segment::Index(index));
+            let problem = Problem::new(format!("'performance.batch' holds {size}"));
+            self.problems.push(problem.expected("whole numbers from 1 to 4096").at(path, Target::Value));
+        }
+        unique(batch.iter().map(|size| *size as usize).collect())
+    }
+
+    fn preprocess(&mut self, preprocess: Preprocessing) -> Preprocessing {
+        match preprocess {
+            Preprocessing::Preset(name) => {
+                let known = PRESETS;
+                if !known.contains(&name.as_str()) {
+                    let problem = Problem::new(format!("there is no preprocessing preset '{name}'"))
+                        .expected(format!("one of {}; or the steps as a mapping", known.join(", ")))
+                        .hint_option(nearest(&name, known).map(|word| format!("did you mean '{word}'?")));
+                    self.problem(keys![preprocess], problem);
+                }
+                Preprocessing::Preset(name)
+            }
+            Preprocessing::Steps(steps) => Preprocessing::Steps(self.steps(steps)),
+        }
+    }
+
+    fn steps(&mut self, mut steps: Steps) -> Steps {
+        if steps.resize.is_some() && steps.resize_short.is_some() {
+            let problem = Problem::new("'resize' and 'resize_short' exclude each other");
+            self.problem(keys![preprocess, resize_short], problem.hint("remove one of the two"));
+        }
+        if let Some(side) = steps.resize_short {
+            self.range(keys![preprocess, resize_short], side, 1, MAX_PIXELS);
+        }
+        for side in steps.resize.into_iter().flatten() {
+            self.range(keys![preprocess, resize], side, 1, MAX_PIXELS);
+        }
+        let shorter = steps.resize.map(|[width, height]| width.min(height)).or(steps.resize_short);
+        match (steps.crop, shorter) {
+            (Some(crop), Some(shorter)) if crop > shorter => {
+                let problem = Problem::new(format!("'preprocess.crop' is {crop}, the image only {shorter}"));
+                self.problem(
+                    keys![preprocess, crop],
+                    problem.expected(format!("a crop of at most {shorter}")),
+                );
+            }
+            (Some(crop), _) => {
+                self.range(keys![preprocess, crop], crop, 1, MAX_PIXELS);
+            }
+            _ => {}
+        }
+        if steps.scale == 0.0 || !steps.scale.is_finite() {
+            let problem = Problem::new(format!("'preprocess.scale' is {}", steps.scale));
+            self.problem(keys![preprocess, scale], problem.expected("a number that is not 0"));
+        }
+        let channels = steps.color.channels();
+        steps.mean = self.per_channel(keys![preprocess, mean], steps.mean, channels, 0.0, f32::is_finite);
+        let divisor = |value: f32| value.is_finite() && value != 0.0;
+        steps.std = self.per_channel(keys![preprocess, std], steps.std, channels, 1.0, divisor);
+        steps
+    }
+
+    fn per_channel(
+        &mut self,
+        keys: &[&str],
+        values: Vec<f32>,
+        channels: usize,
+        default: f32,
+        valid: impl Fn(f32) -> bool,
+    ) -> Vec<f32> {
+        if values.is_empty() {
+            return vec![default; channels];
+        }
+        if values.len() != channels {
+            let problem = Problem::new(format!("'{}' has {} values", keys.join("."), values.len()));
+            self.problem(keys, problem.expected(format!("{channels}, one for each channel of `color`")));
+        }
+        if let Some(index) = values.iter().position(|value| !valid(*value)) {
+            let mut path = path_of(keys);
+            path.push(Segment::Index(index));
+            let problem = Problem::new(format!("'{}' holds {}", keys.join("."), values[index]));
+            let expected = if default == 1.0 { "finite numbers that are not 0" } else { "finite numbers" };
+            self.problems.push(problem.expected(expected).at(path, Target::Value));
+        }
+        values
+    }
+
+    fn model(&mut self, text: &str) -> PathBuf {
+        let path = self.absolute(text);
+        if path.is_file() {
+            self.check_readable(keys![model, path], &path);
+            return path;
+        }
+        let problem = match path.is_dir() {
+            true => Problem::new(format!("'model.path' is a folder: {}", path.display())),
+            false => missing(keys![model, path], &path, text, "a file"),
+        };
+        let near = models_near(&path, self.folder);
+        let hint = (!near.is_empty()).then(|| format!("ONNX files near: {}", near.join(", ")));
+        self.problem(keys![model, path], if hint.is_some() { problem.hint_option(hint) } else { problem });
+        path
+    }
+
+    fn file(&mut self, keys: &[&str], text: &str) -> PathBuf {
+        let path = self.absolute(text);
+        if path.is_dir() {
+            let problem = Problem::new(format!("'{}' is a folder: {}", keys.join("."), path.display()));
+            self.problem(keys, problem.expected("a text file"));
+        } else if path.exists() {
+            self.check_readable(keys, &path);
+        } else {
+            self.problem(keys, missing(keys, &path, text, "a text file"));
+        }
+        path
+    }
+
+    fn images(&mut self, keys: &[&str], text: &str) -> PathBuf {
+        let path = self.absolute(text);
+        if !path.exists() {
+            self.problem(keys, missing(keys, &path, text, "a folder of images or a list"));
+        } else if path.is_dir() {
+            if let Err(error) = fs::read_dir(&path) {
+                self.unreadable(keys, &path, &error);
+            }
+        } else {
+            self.check_readable(keys, &path);
+        }
+        path
+    }
+
+    fn check_readable(&mut self, keys: &[&str], path: &Path) {
+        if let Err(error) = File::open(path) {
+            self.unreadable(keys, path, &error);
+        }
+    }
+
+    fn unreadable(&mut self, keys: &[&str], path: &Path, error: &std::io::Error) {
+        let problem =
+            Problem::new(format!("'{}' can't be read: {}: {error}", keys.join("."), path.display()));
+        self.problem(keys, problem.hint("check its owner and permissions (`ls -l`)"));
+    }
+
+    fn output(&mut self, output: Option<String>, name: &str) -> PathBuf {
+        let text = output.unwrap_or_else(|| format!("out/{name}"));
+        let path = self.absolute(&text);
+        if path.exists() && !path.is_dir() {
+            let problem = Problem::new(format!("'output' is a file: {}", path.display()));
+            self.problem(keys![output], problem.expected("a folder, which is made if it does not exist"));
+        }
+        path
+    }
+
+    fn absolute(&self, text: &str) -> PathBuf {
+        let joined = self.folder.join(text);
+        tidy(&std::path::absolute(&joined).unwrap_or(joined))
+    }
+}
+
+/// Preprocessing presets by name.
+const PRESETS: &[&str] =
+    &["imagenet-torchvision", "imagenet-caffe", "tf-mobilenet", "vit-half", "unit", "none"];
+
+fn missing(keys: &[&str], path: &Path, text: &str, expected: &str) -> Problem {
+    let problem = Problem::new(format!("'{}' does not exist: {}", keys.join("."), path.display()));
+    let problem = problem.expected(expected);
+    if text.starts_with("~/") {
+        return problem.hint("`~` means nothing in a run file: write the home folder out");
+    }
+    problem.hint("paths are relative to the run file")
+}
+
+/// Resolves `..` and links in all but the last component, which keeps its own name: the name of a
+/// model should not turn into that of a file in some cache that it links to.
+fn tidy(path: &Path) -> PathBuf {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => parent.canonicalize().unwrap_or_else(|_| tidy(parent)).join(name),
+        _ => path.canonicalize().unwrap_or_else(|_| path.to_path_buf()),
+    }
+}
+
+/// Up to five ONNX files beside `path` or, where its folder does not exist, beside the run file.
+fn models_near(path: &Path, folder: &Path) -> Vec<String> {
+    let listed = |folder: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "onnx")).collect()
+    };
+    let mut found = path.parent().map(listed).unwrap_or_default();
+    if found.is_empty() {
+        found = listed(folder);
+    }
+    found.sort();
+    found
+        .iter()
+        .take(5)
+        .map(|near| {
+            let base = folder.canonicalize().unwrap_or_default();
+            near.strip_prefix(&base)
+                .or_else(|_| near.strip_prefix(folder))
+                .unwrap_or(near)
+                .display()
+                .to_string()
+        })
+        .collect()
+}
+
+fn path_of(keys: &[&str]) -> Vec<Segment> {
+    keys.iter().map(|key| Segment::Key((*key).to_string())).collect()
+}
+
+/// The first of each value, in order.
+fn unique<T: PartialEq>(values: Vec<T>) -> Vec<T> {
+    let mut kept = Vec::new();
+    for value in values {
+        if !kept.contains(&value) {
+            kept.push(value);
+        }
+    }
+    kept
+}

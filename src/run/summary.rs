@@ -1,0 +1,177 @@
+//! `summary.json` and `manifest.json`: what other programs read. Numbers are not rounded.
+
+use serde::{Deserialize, Serialize};
+
+use super::events::Status;
+use super::plan::EngineName;
+pub use crate::measure::{Interval, Latency, Verdict};
+pub use crate::report::{AnnotationsSummary, PredictionsSummary, ReportsSummary};
+
+/// Name and version of the format of [`Summary`].
+pub const SCHEMA: &str = "calib8/summary/1";
+
+/// Name and version of the format of [`Manifest`].
+pub const MANIFEST_SCHEMA: &str = "calib8/manifest/1";
+
+/// The outcome of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Whether all gates passed.
+    pub status: Status,
+    /// The machine.
+    pub host: HostSummary,
+    /// The FP32 model.
+    pub parent: ModelSummary,
+    /// The INT8 model.
+    pub optimized: ModelSummary,
+    /// The calibration.
+    pub calibration: CalibrationSummary,
+    /// Speed of each model in each setting.
+    pub performance: Vec<PerformanceRow>,
+    /// How much faster the optimized model is in each setting.
+    pub speedup: Vec<Speedup>,
+    /// The accuracy reports.
+    pub reports: ReportsSummary,
+    /// The gates that were asked for.
+    pub gates: Vec<GateResult>,
+    /// What the user should know about these numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// The machine that the numbers were measured on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostSummary {
+    /// Model name of the processor.
+    pub cpu: String,
+    /// Instruction sets that the kernels can use.
+    pub isa: Vec<String>,
+    /// Cores that the process may use.
+    pub cores: usize,
+}
+
+/// A model file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelSummary {
+    /// The optimized model's is relative to the run directory.
+    pub path: String,
+    /// Hash of the file, lowercase hexadecimal.
+    pub sha256: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// `fp32` or `int8`.
+    pub precision: String,
+    /// Layers with weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
+    /// Layers among them that compute in INT8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantized_layers: Option<usize>,
+}
+
+/// How the calibration went.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationSummary {
+    /// Images that were used.
+    pub images: usize,
+    /// How long the statistics took.
+    pub seconds: f64,
+    /// Images per second.
+    pub images_per_second: f64,
+    /// Most memory that the process held.
+    pub peak_rss_bytes: u64,
+}
+
+/// Which of the two models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelRole {
+    /// The FP32 model.
+    Parent,
+    /// The INT8 model.
+    Optimized,
+}
+
+/// Speed of one model in one setting.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PerformanceRow {
+    /// What ran it.
+    pub engine: EngineName,
+    /// Which model.
+    pub model: ModelRole,
+    /// Parallel streams.
+    pub streams: usize,
+    /// Threads of each stream.
+    pub threads: usize,
+    /// Images of one inference.
+    pub batch: usize,
+    /// Images per second.
+    pub fps: Interval,
+    /// Milliseconds of one inference.
+    pub latency_ms: Latency,
+}
+
+/// FPS of optimized ÷ FPS of parent in one setting, with a 95 % interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Speedup {
+    /// What ran both.
+    pub engine: EngineName,
+    /// Parallel streams.
+    pub streams: usize,
+    /// Images of one inference.
+    pub batch: usize,
+    /// The ratio.
+    pub ratio: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// What that says.
+    pub verdict: Verdict,
+}
+
+/// A gate and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateResult {
+    /// Its key in the run file.
+    pub name: String,
+    /// The limit in the run file.
+    pub limit: f64,
+    /// What was measured, in the unit of the limit; absent if nothing could be.
+    pub value: Option<f64>,
+    /// Whether the gate holds.
+    pub passed: bool,
+    /// Why there is no value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Where the INT8 model comes from: the same inputs and version give the same bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`MANIFEST_SCHEMA`].
+    pub schema: String,
+    /// Version of calib8.
+    pub calib8: String,
+    /// The machine.
+    pub host: HostSummary,
+    /// The plan after defaults.
+    pub plan: serde_json::Value,
+    /// Files that went in.
+    pub inputs: Vec<FileRecord>,
+    /// Files that came out, relative to the run directory.
+    pub outputs: Vec<FileRecord>,
+}
+
+/// A file by its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// Where it is.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its hash, lowercase hexadecimal.
+    pub sha256: String,
+}

@@ -1,0 +1,200 @@
+//! Rows as CSV and JSON.
+
+use std::io::{self, Write};
+
+use super::{Cell, Column, ReportError, Row};
+
+/// Writes rows as CSV after RFC 4180: UTF-8, CRLF line ends, a header line, unrounded numbers, `true` and
+/// `false`, nothing in an empty cell.
+///
+/// `classes` are the names of the classes by index, or empty; with names, each class column gets a
+/// further one with the name, after all others, so that the positions of the columns stay. Text that a
+/// spreadsheet would run as a formula (beginning with `=`, `+`, `-`, `@`, tab or carriage return) gets a
+/// leading apostrophe.
+///
+/// # Errors
+/// [`ReportError::Write`].
+pub fn write_csv<R: Row>(rows: &[R], classes: &[String], out: &mut impl Write) -> Result<(), ReportError> {
+    csv(rows, classes, out).map_err(|source| ReportError::Write { what: "CSV table".into(), source })
+}
+
+/// Writes rows as a JSON array, one row a line, with every field of the row.
+///
+/// # Errors
+/// [`ReportError::Write`].
+pub fn write_json<R: Row>(rows: &[R], out: &mut impl Write) -> Result<(), ReportError> {
+    json(rows, out).map_err(|source| ReportError::Write { what: "JSON table".into(), source })
+}
+
+fn json<R: Row>(rows: &[R], out: &mut impl Write) -> io::Result<()> {
+    out.write_all(b"[")?;
+    for (index, row) in rows.iter().enumerate() {
+        out.write_all(if index == 0 { b"\n" } else { b",\n" })?;
+        serde_json::to_writer(&mut *out, row)?;
+    }
+    out.write_all(b"\n]\n")
+}
+
+fn csv<R: Row>(rows: &[R], classes: &[String], out: &mut impl Write) -> io::Result<()> {
+    let named: Vec<&Column<R>> =
+        R::COLUMNS.iter().filter(|column| column.holds_classes && !classes.is_empty()).collect();
+    let titles = R::COLUMNS.iter().map(|column| column.title.to_string());
+    let names = named.iter().map(|column| format!("{}, name", column.title));
+    line(titles.chain(names).map(|title| quoted(&title)), out)?;
+    for row in rows {
+        let cells = R::COLUMNS.iter().map(|column| plain((column.cell)(row)));
+        let names = named.iter().map(|column| match (column.cell)(row) {
+            Cell::Class(class) => classes.get(class as usize).map_or_else(String::new, |name| text(name)),
+            _ => String::new(),
+        });
+        line(cells.chain(names), out)?;
+    }
+    Ok(())
+}
+
+fn line(cells: impl Iterator<Item = String>, out: &mut impl Write) -> io::Result<()> {
+    for (index, cell) in cells.enumerate() {
+        if index > 0 {
+            out.write_all(b",")?;
+        }
+        out.write_all(cell.as_bytes())?;
+    }
+    out.write_all(b"\r\n")
+}
+
+fn plain(cell: Cell<'_>) -> String {
+    match cell {
+        Cell::Text(words) => text(words),
+        Cell::Class(class) => class.to_string(),
+        Cell::Count(count) => count.to_string(),
+        Cell::Number(number) => number.to_string(),
+        Cell::Flag(flag) => flag.to_string(),
+        Cell::Empty => String::new(),
+    }
+}
+
+/// Words from files: names of images, classes and outputs.
+fn text(words: &str) -> String {
+    if words.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        return quoted(&format!("'{words}"));
+    }
+    quoted(words)
+}
+
+fn quoted(words: &str) -> String {
+    if words.contains(['"', ',', '\r', '\n']) {
+        return format!("\"{}\"", words.replace('"', "\"\""));
+    }
+    words.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{
+        Collector, DistanceRow, Head, Kind, PredictionRow, Reports, only_erroneous, sort_rows,
+    };
+    use super::*;
+
+    fn reports() -> Reports {
+        let kinds = [Kind::Predictions, Kind::TensorDistance];
+        let mut collector = Collector::new(&kinds, vec!["=prob".into()], Head::Probabilities, true);
+        collector.push("=cmd()|' /C calc'!A0.jpg", Some(0), &[&[0.75, 0.25]], &[&[0.25, 0.75]]).unwrap();
+        collector.push("odd \"name\", 1.png", None, &[&[0.5, 0.5]], &[&[0.5, 0.5]]).unwrap();
+        collector.push("plain.png", Some(1), &[&[0.25, 0.75]], &[&[0.125, 0.875]]).unwrap();
+        collector.push_failed("-1.jpg", None, "truncated, at byte 7");
+        collector.finish()
+    }
+
+    fn csv_of<R: Row>(rows: &[R], classes: &[&str]) -> String {
+        let classes: Vec<String> = classes.iter().map(|name| name.to_string()).collect();
+        let mut out = Vec::new();
+        write_csv(rows, &classes, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn predictions_csv() {
+        let csv = csv_of(&reports().predictions.unwrap().rows, &[]);
+        assert_eq!(csv.matches("\r\n").count(), 5);
+        insta::assert_snapshot!(csv.replace("\r\n", "\n"), @r#"
+        Image,Class predicted by optimized,Class predicted by parent,Rank of parent's class in optimized predictions,Optimized confidence in its own class,Optimized confidence in parent's class,Parent confidence,Margin,KL(p‖s),Erroneous,Label,Failed
+        '-1.jpg,,,,,,,,,,,"truncated, at byte 7"
+        '=cmd()|' /C calc'!A0.jpg,1,0,1,0.75,0.25,0.75,0.5,0.5493061443340548,true,0,
+        "odd ""name"", 1.png",0,0,0,0.5,0.5,0.5,0,0,false,,
+        plain.png,1,1,0,0.875,0.875,0.75,0,0.05767378526954259,false,1,
+        "#);
+    }
+
+    #[test]
+    fn class_names_are_further_columns() {
+        let csv = csv_of(&reports().predictions.unwrap().rows, &["@tench, Tinca", "goldfish"]);
+        insta::assert_snapshot!(csv.replace("\r\n", "\n"), @r#"
+        Image,Class predicted by optimized,Class predicted by parent,Rank of parent's class in optimized predictions,Optimized confidence in its own class,Optimized confidence in parent's class,Parent confidence,Margin,KL(p‖s),Erroneous,Label,Failed,"Class predicted by optimized, name","Class predicted by parent, name","Label, name"
+        '-1.jpg,,,,,,,,,,,"truncated, at byte 7",,,
+        '=cmd()|' /C calc'!A0.jpg,1,0,1,0.75,0.25,0.75,0.5,0.5493061443340548,true,0,,goldfish,"'@tench, Tinca","'@tench, Tinca"
+        "odd ""name"", 1.png",0,0,0,0.5,0.5,0.5,0,0,false,,,"'@tench, Tinca","'@tench, Tinca",
+        plain.png,1,1,0,0.875,0.875,0.75,0,0.05767378526954259,false,1,,goldfish,goldfish,goldfish
+        "#);
+    }
+
+    #[test]
+    fn tensor_distance_csv() {
+        let csv = csv_of(&reports().tensor_distance.unwrap().rows, &[]);
+        insta::assert_snapshot!(csv.replace("\r\n", "\n"), @r#"
+        Image,Output,MSE,NMSE,SQNR (dB),Cosine,Max abs,Failed
+        '-1.jpg,'=prob,,,,,,"truncated, at byte 7"
+        '=cmd()|' /C calc'!A0.jpg,'=prob,0.25,0.8,0.9691001300805642,0.6,0.5,
+        "odd ""name"", 1.png",'=prob,0,0,,1,0,
+        plain.png,'=prob,0.015625,0.05,13.010299956639813,0.9838699100999074,0.125,
+        "#);
+    }
+
+    #[test]
+    fn text_that_looks_like_a_formula_is_disarmed() {
+        for bad in ["=1", "+1", "-1", "@x", "\tx", "\r=x"] {
+            assert!(text(bad).trim_start_matches('"').starts_with('\''), "{bad:?}");
+        }
+        assert_eq!(plain(Cell::Number(-0.5)), "-0.5");
+        assert_eq!(text("a=b"), "a=b");
+        assert_eq!(text("two\nlines"), "\"two\nlines\"");
+    }
+
+    #[test]
+    fn json_reads_back_as_the_same_rows() {
+        let rows = reports().predictions.unwrap().rows;
+        let mut out = Vec::new();
+        write_json(&rows, &mut out).unwrap();
+        assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), rows.len() + 2);
+        assert_eq!(serde_json::from_slice::<Vec<PredictionRow>>(&out).unwrap(), rows);
+        write_json::<PredictionRow>(&[], &mut Vec::new()).unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_that_says_what_to_do() {
+        let mut small = [0u8; 10];
+        let error =
+            write_csv(&reports().predictions.unwrap().rows, &[], &mut small.as_mut_slice()).unwrap_err();
+        assert!(error.to_string().contains("check the space"), "{error}");
+    }
+
+    #[test]
+    fn rows_sort_by_any_column_with_empty_cells_last() {
+        let mut rows = reports().tensor_distance.unwrap().rows;
+        let images = |rows: &[DistanceRow]| -> Vec<char> {
+            rows.iter().filter_map(|r| r.image.chars().next()).collect()
+        };
+        let mse = DistanceRow::column("mse").unwrap();
+        sort_rows(&mut rows, mse, true);
+        assert_eq!(images(&rows), ['o', 'p', '=', '-']);
+        sort_rows(&mut rows, mse, false);
+        assert_eq!(images(&rows), ['=', 'p', 'o', '-']);
+        for column in DistanceRow::COLUMNS {
+            sort_rows(&mut rows, column, true);
+        }
+        assert!(DistanceRow::column("nonsense").is_none());
+        let rows = reports().predictions.unwrap().rows;
+        let erroneous: Vec<_> = only_erroneous(&rows).map(|row| row.image.as_str()).collect();
+        assert_eq!(erroneous, ["-1.jpg", "=cmd()|' /C calc'!A0.jpg"]);
+    }
+}

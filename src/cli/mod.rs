@@ -3,8 +3,12 @@
 //! What a command is asked for goes to standard output; progress, warnings and errors go to
 //! standard error.
 
+pub mod compare;
 pub mod completions;
+pub mod doctor;
 mod dry_run;
+pub mod inspect;
+pub mod measure_raw;
 mod progress_bar;
 pub mod run;
 mod summary_text;
@@ -38,6 +42,14 @@ pub struct Cli {
 pub enum Command {
     /// Do what a run file says: calibrate, measure, report, judge
     Run(run::Args),
+    /// Show what a model holds and what of it can be quantized
+    Inspect(inspect::Args),
+    /// Hold any two ONNX models against each other on a dataset: speed and predictions
+    Compare(compare::Args),
+    /// Show what this machine offers
+    Doctor(doctor::Args),
+    /// Time inferences on request, for benchmarks of several engines
+    MeasureRaw(measure_raw::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -49,6 +61,10 @@ pub enum Command {
 pub fn execute(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Run(args) => run::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::MeasureRaw(args) => measure_raw::run(args),
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -88,7 +88,7 @@ fn worker_log(directory: &RunDirectory) -> Result<Box<dyn Listener>, RunError> {
 }
 
 /// What the user sees: a bar where it can be drawn, lines elsewhere.
-fn view(json: bool) -> Box<dyn Listener> {
+pub(super) fn view(json: bool) -> Box<dyn Listener> {
     let variable = |name| std::env::var(name).unwrap_or_default();
     if json {
         Box::new(JsonLines::new(io::stdout()))

@@ -84,7 +84,8 @@ fn size(summary: &Summary) -> String {
     text
 }
 
-fn agreement(report: &PredictionsSummary) -> String {
+/// The agreement with its interval.
+pub(super) fn agreement(report: &PredictionsSummary) -> String {
     format!(
         "{} of {} ({} to {}): {} of them changed class",
         percent(report.agreement),
@@ -95,7 +96,8 @@ fn agreement(report: &PredictionsSummary) -> String {
     )
 }
 
-fn accuracy(report: &AnnotationsSummary) -> String {
+/// Top-1 of both models and the drop with its interval.
+pub(super) fn accuracy(report: &AnnotationsSummary) -> String {
     let drop = report.drop * 100.0;
     let change = if drop >= 0.0 { "a drop" } else { "a gain" };
     let mut text = format!(
@@ -105,9 +107,8 @@ fn accuracy(report: &AnnotationsSummary) -> String {
         counted(report.images as usize, "image"),
         drop.abs(),
     );
-    if let (Some(low), Some(high)) = (report.drop_low, report.drop_high) {
-        let _ = write!(text, " (drop {:.2} to {:.2})", low * 100.0, high * 100.0);
-    }
+    // Writing to a string does not fail.
+    let _ = write!(text, " (drop {:.2} to {:.2})", report.drop_low * 100.0, report.drop_high * 100.0);
     text
 }
 

@@ -33,10 +33,11 @@ pub use range::ActivationParameters;
 pub use statistics::{Histogram, Statistics, TensorStatistics};
 pub use write::{LayerReport, Quantized, quantize};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which zero points activations may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
     /// Symmetric: zero point 0 where the range is non-negative, 128 otherwise.
@@ -58,7 +59,7 @@ pub enum RangeMethod {
 }
 
 /// How the shift of a layer's mean output is undone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BiasCorrection {
     /// Biases stay.
@@ -69,7 +70,8 @@ pub enum BiasCorrection {
 }
 
 /// Nodes that stay FP32 because the user said so.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct IgnoredScope {
     /// Names of nodes.
     pub names: Vec<String>,

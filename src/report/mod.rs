@@ -28,6 +28,7 @@ mod tensor_distance;
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use annotations::{Accuracy, Annotation, AnnotationRow, Annotations, AnnotationsSummary};
@@ -41,7 +42,7 @@ pub use table::{Cell, Column, Row, only_erroneous, sort_rows};
 pub use tensor_distance::{Distance, DistanceRow, DistanceSummary, Distances};
 
 /// One of the three reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The optimized model's predictions against its parent's.

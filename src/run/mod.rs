@@ -5,6 +5,7 @@
 //!                                     └── events ── events.jsonl ── fold ── what is shown
 //! ```
 
+pub mod compare;
 pub mod directory;
 mod error;
 pub mod events;

@@ -6,6 +6,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 
+use crate::dataset::{Color, Preprocess, Resize};
+pub use crate::quantize::{BiasCorrection, IgnoredScope, Preset};
+pub use crate::report::Kind as ReportKind;
+
 /// A run of calib8: which model, which images, what to do, what must hold.
 ///
 /// Paths are relative to the run file.
@@ -130,36 +134,6 @@ pub enum Method {
     AccuracyAware,
 }
 
-/// Which zero-points activations may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Preset {
-    /// Symmetric weights and activations: the fastest.
-    Performance,
-    /// Symmetric weights, asymmetric activations: often more accurate.
-    Mixed,
-}
-
-/// How to correct the mean error that quantizing gives each layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum BiasCorrection {
-    /// From the statistics already collected.
-    Fast,
-    /// Not at all.
-    None,
-}
-
-/// What to leave in FP32.
-#[derive(Debug, Clone, Default, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct IgnoredScope {
-    /// Names of ONNX nodes.
-    pub names: Vec<String>,
-    /// Operator types, such as Conv.
-    pub types: Vec<String>,
-}
-
 /// How to measure speed.
 #[derive(Debug, Clone, PartialEq, DeriveDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -213,29 +187,6 @@ impl EngineName {
             EngineName::Builtin => "builtin",
             EngineName::Onnxruntime => "onnxruntime",
             EngineName::Openvino => "openvino",
-        }
-    }
-}
-
-/// One of the three accuracy reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ReportKind {
-    /// Optimized against parent, image by image.
-    Predictions,
-    /// Both models against labels.
-    Annotations,
-    /// Distance between the outputs of both models.
-    TensorDistance,
-}
-
-impl ReportKind {
-    /// The word in run files and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            ReportKind::Predictions => "predictions",
-            ReportKind::Annotations => "annotations",
-            ReportKind::TensorDistance => "tensor_distance",
         }
     }
 }
@@ -396,6 +347,41 @@ pub enum ColorOrder {
     Bgr,
     /// Luma of full-range YCbCr, one channel.
     Y,
+}
+
+impl Preprocessing {
+    /// The steps in the words of the dataset room.
+    ///
+    /// # Errors
+    /// They contradict each other; one sentence that names the key.
+    pub fn to_preprocess(&self) -> Result<Preprocess, String> {
+        let steps = match self {
+            Preprocessing::Preset(name) => {
+                return Preprocess::preset(name).ok_or_else(|| format!("there is no preprocessing preset '{name}'"));
+            }
+            Preprocessing::Steps(steps) => steps,
+        };
+        let channels = steps.color.channels();
+        let filled = |values: &[f32], default| if values.is_empty() { vec![default; channels] } else { values.to_vec() };
+        let preprocess = Preprocess {
+            resize: match (steps.resize, steps.resize_short) {
+                (Some([width, height]), _) => Resize::Exact { width, height },
+                (None, Some(short)) => Resize::Short(short),
+                (None, None) => Resize::Keep,
+            },
+            crop: steps.crop,
+            color: match steps.color {
+                ColorOrder::Rgb => Color::Rgb,
+                ColorOrder::Bgr => Color::Bgr,
+                ColorOrder::Y => Color::Y,
+            },
+            scale: steps.scale,
+            mean: filled(&steps.mean, 0.0),
+            std: filled(&steps.std, 1.0),
+        };
+        preprocess.validate()?;
+        Ok(preprocess)
+    }
 }
 
 impl ColorOrder {

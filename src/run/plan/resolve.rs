@@ -4,6 +4,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use crate::dataset::Preprocess;
+
 use super::file::{Count, EngineName, Method, Preprocessing, ReportKind, RunFile, Steps};
 use super::node::{Segment, Target};
 use super::problem::{Problem, nearest};
@@ -206,7 +208,7 @@ impl Resolver<'_> {
     fn preprocess(&mut self, preprocess: Preprocessing) -> Preprocessing {
         match preprocess {
             Preprocessing::Preset(name) => {
-                let known = PRESETS;
+                let known = Preprocess::preset_names();
                 if !known.contains(&name.as_str()) {
                     let problem = Problem::new(format!("there is no preprocessing preset '{name}'"))
                         .expected(format!("one of {}; or the steps as a mapping", known.join(", ")))
@@ -350,10 +352,6 @@ impl Resolver<'_> {
         tidy(&std::path::absolute(&joined).unwrap_or(joined))
     }
 }
-
-/// Preprocessing presets by name.
-const PRESETS: &[&str] =
-    &["imagenet-torchvision", "imagenet-caffe", "tf-mobilenet", "vit-half", "unit", "none"];
 
 fn missing(keys: &[&str], path: &Path, text: &str, expected: &str) -> Problem {
     let problem = Problem::new(format!("'{}' does not exist: {}", keys.join("."), path.display()));

@@ -12,10 +12,10 @@ use crate::engine::{Engine, LoadOptions};
 use crate::model::Model;
 use crate::progress::Progress;
 use crate::project::{atomic, hash, host};
-use crate::quantize::{self, LayerReport, ObserveOptions, Options, Placement, Statistics};
+use crate::quantize::{self, BiasCorrection, LayerReport, ObserveOptions, Options, Placement, Statistics};
 use crate::run::RunError;
 use crate::run::events::Stage;
-use crate::run::plan::{BiasCorrection, Plan, Preset};
+use crate::run::plan::Plan;
 use crate::run::summary::CalibrationSummary;
 use crate::run::worker::{Desk, StageError};
 
@@ -43,11 +43,11 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject) -> Result<Calibrated, 
     let ((placement, checkpoint), seconds) = desk.stage(Stage::Statistics, observed)?;
     let statistics = &checkpoint.statistics;
 
-    let uncorrected = Options { bias_correction: quantize::BiasCorrection::None, ..options.clone() };
+    let uncorrected = Options { bias_correction: BiasCorrection::None, ..options.clone() };
     let (mut quantized, _) = desk.stage(Stage::Quantize, |_| {
         Ok(quantize::quantize(&subject.parent, &placement, statistics, &uncorrected)?)
     })?;
-    if options.bias_correction != quantize::BiasCorrection::None {
+    if options.bias_correction != BiasCorrection::None {
         let correct = |progress: &dyn Progress| -> Result<quantize::Quantized, StageError> {
             let corrected = quantize::quantize(&subject.parent, &placement, statistics, &options)?;
             corrected.warnings.iter().for_each(|w| progress.warn(w));
@@ -73,18 +73,11 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject) -> Result<Calibrated, 
 }
 
 fn options(plan: &Plan) -> Options {
-    let scope = &plan.optimize.ignored_scope;
     Options {
-        preset: match plan.optimize.preset {
-            Preset::Performance => quantize::Preset::Performance,
-            Preset::Mixed => quantize::Preset::Mixed,
-        },
+        preset: plan.optimize.preset,
         range: quantize::RangeMethod::default(),
-        bias_correction: match plan.optimize.bias_correction {
-            BiasCorrection::Fast => quantize::BiasCorrection::Fast,
-            BiasCorrection::None => quantize::BiasCorrection::None,
-        },
-        ignored: quantize::IgnoredScope { names: scope.names.clone(), types: scope.types.clone() },
+        bias_correction: plan.optimize.bias_correction,
+        ignored: plan.optimize.ignored_scope.clone(),
     }
 }
 

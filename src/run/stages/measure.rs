@@ -31,6 +31,13 @@ pub(in crate::run) struct Performance {
     pub layers: Vec<LayerRow>,
 }
 
+impl Performance {
+    /// Nothing was measured.
+    pub fn none() -> Performance {
+        Performance { rows: vec![], speedup: vec![], warnings: vec![], conditions: None, layers: vec![] }
+    }
+}
+
 /// In which settings to measure.
 pub(in crate::run) struct Matrix<'a> {
     pub streams: &'a [usize],
@@ -71,8 +78,7 @@ pub(in crate::run) fn measure(
     matrix: &Matrix,
     progress: &dyn Progress,
 ) -> Result<Performance, StageError> {
-    let mut performance =
-        Performance { rows: vec![], speedup: vec![], warnings: vec![], conditions: None, layers: vec![] };
+    let mut performance = Performance::none();
     for batch in matrix.batch {
         let options = LoadOptions { batch: *batch, ..LoadOptions::default() };
         let sessions = [Builtin.load(parent, &options)?, Builtin.load(optimized, &options)?];

@@ -18,7 +18,6 @@ use crate::report::html::Thumbnail;
 use crate::report::{Collector, Head, Kind, Reports, Row, write_csv, write_json};
 use crate::run::RunError;
 use crate::run::events::Stage;
-use crate::run::plan::ReportKind;
 use crate::run::worker::{Desk, StageError};
 
 /// Changed images that get a picture on the page.
@@ -39,7 +38,6 @@ pub(in crate::run) fn run(
     parent: &Parent,
     optimized: &Optimized,
 ) -> Result<Evaluated, RunError> {
-    let kinds: Vec<Kind> = desk.plan.reports.iter().map(|k| kind_of(*k)).collect();
     let work = |progress: &dyn Progress| {
         let pair = Pair {
             parent: parent.session.as_ref(),
@@ -47,7 +45,7 @@ pub(in crate::run) fn run(
             head: optimized.head,
             threads: desk.plan.threads,
         };
-        let reports = evaluate(&pair, &subject.dataset, &subject.preprocess, &kinds, progress)?;
+        let reports = evaluate(&pair, &subject.dataset, &subject.preprocess, &desk.plan.reports, progress)?;
         let thumbnails = thumbnails(&reports, &subject.dataset);
         Ok(Evaluated { reports, thumbnails })
     };
@@ -56,15 +54,6 @@ pub(in crate::run) fn run(
         desk.write(&name, &bytes)?;
     }
     Ok(evaluated)
-}
-
-/// The report of a run file's word.
-pub(in crate::run) fn kind_of(kind: ReportKind) -> Kind {
-    match kind {
-        ReportKind::Predictions => Kind::Predictions,
-        ReportKind::Annotations => Kind::Annotations,
-        ReportKind::TensorDistance => Kind::TensorDistance,
-    }
 }
 
 /// Two loaded models to hold against each other.
@@ -173,7 +162,7 @@ pub(in crate::run) fn thumbnails(reports: &Reports, dataset: &Dataset) -> BTreeM
         small.write_with_encoder(encoder).ok()?;
         Some(Thumbnail { mime: "image/jpeg", bytes })
     };
-    changed.filter_map(|row| Some((row.image.clone(), picture(&row.image)?))).collect()
+    changed.filter_map(|(row, _)| Some((row.image.clone(), picture(&row.image)?))).collect()
 }
 
 fn shrink(image: &RgbImage) -> RgbImage {

@@ -1,0 +1,147 @@
+//! Any two models on one dataset: the measuring and reporting of a run, without a plan, a
+//! calibration, or a run directory.
+
+use std::path::PathBuf;
+
+use super::RunError;
+use super::events::{EventLog, Stage};
+use super::interrupt::Interrupt;
+use super::sink::Sink;
+use super::stages::baseline::batch_of;
+use super::stages::measure::{Matrix, measure};
+use super::stages::page::{Facts, render};
+use super::stages::prepare::{check_fit, first_readable, load};
+use super::stages::report::{Pair, evaluate, files, thumbnails};
+use super::stages::verify::head_of;
+use super::stages::{closing, measure::Performance};
+use super::summary::{ModelSummary, Speedup};
+use crate::dataset::{Dataset, DatasetSpec, Preprocess};
+use crate::engine::builtin::Builtin;
+use crate::engine::{Engine, LoadOptions};
+use crate::model::{Model, inspect};
+use crate::report::{Kind, Reports};
+
+/// What to compare, and on what.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The reference.
+    pub first: PathBuf,
+    /// The other.
+    pub second: PathBuf,
+    /// The images.
+    pub dataset: DatasetSpec,
+    /// How an image becomes an input; the same for both.
+    pub preprocess: Preprocess,
+    /// Seconds of measuring for each model; 0 leaves speed out.
+    pub seconds: f64,
+    /// Threads for the reports.
+    pub threads: usize,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Comparison {
+    /// The reference.
+    pub first: ModelSummary,
+    /// The other.
+    pub second: ModelSummary,
+    /// FPS of the second ÷ FPS of the first.
+    pub speedup: Vec<Speedup>,
+    /// The reports, the first model being the parent.
+    pub reports: Reports,
+    /// `report.html` and the tables, by name.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+/// Compares two models.
+///
+/// # Errors
+/// A model or the dataset can't be used, the models do not take the same input or give the same
+/// outputs, or the user stopped the work.
+pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Result<Comparison, RunError> {
+    let failed = |stage| move |source| RunError::Stage { stage, source };
+    let stopped = || if interrupt.is_set() { Err(RunError::Interrupted) } else { Ok(()) };
+
+    let sink = Sink::start(log, interrupt, Stage::Prepare);
+    let prepare = failed(Stage::Prepare);
+    let (first, second) = (load(&request.first).map_err(prepare)?, load(&request.second).map_err(prepare)?);
+    let dataset = Dataset::open(&request.dataset).map_err(|e| RunError::stage(Stage::Prepare, e))?;
+    let sample = first_readable(&dataset, &request.preprocess).map_err(prepare)?;
+    for model in [&first, &second] {
+        check_fit(model, &request.preprocess, &sample).map_err(prepare)?;
+    }
+    let load = |model| Builtin.load(model, &LoadOptions::default());
+    let sessions = [load(&first), load(&second)];
+    let [a, b] = sessions;
+    let (a, b) = (a.map_err(|e| RunError::stage(Stage::Prepare, e))?, b.map_err(|e| RunError::stage(Stage::Prepare, e))?);
+    let shapes = |session: &dyn crate::engine::Session| session.outputs().iter().map(|o| o.shape.clone()).collect::<Vec<_>>();
+    let (from, to) = (shapes(a.as_ref()), shapes(b.as_ref()));
+    if from != to {
+        let what = format!(
+            "the outputs of {} have the shapes {from:?}, those of {} {to:?}; only models of the same task can be compared",
+            request.first.display(),
+            request.second.display()
+        );
+        return Err(RunError::stage(Stage::Prepare, what));
+    }
+    sink.finish();
+    stopped()?;
+
+    let performance = if request.seconds > 0.0 {
+        let sink = Sink::start(log, interrupt, Stage::Measure);
+        let matrix = Matrix { streams: &[1], batch: &[1], seconds: request.seconds, layers: true };
+        let performance = measure(&first, &second, &sample, &matrix, &sink);
+        stopped()?;
+        sink.finish();
+        performance.map_err(failed(Stage::Measure))?
+    } else {
+        Performance::none()
+    };
+
+    let sink = Sink::start(log, interrupt, Stage::Report);
+    let report = failed(Stage::Report);
+    let input = [batch_of(&sample, 1).map_err(report)?];
+    let outputs = a.spawn().and_then(|mut r| r.run(&input)).map_err(|e| RunError::stage(Stage::Report, e))?;
+    let samples: Vec<Vec<f32>> = outputs.first().map(|v| v.as_slice().to_vec()).into_iter().collect();
+    let head = head_of(a.as_ref(), &samples);
+    let pair = Pair { parent: a.as_ref(), optimized: b.as_ref(), head, threads: request.threads };
+    let kinds = [Kind::Predictions, Kind::Annotations, Kind::TensorDistance];
+    let reports = evaluate(&pair, &dataset, &request.preprocess, &kinds, &sink);
+    stopped()?;
+    let reports = reports.map_err(report)?;
+    sink.finish();
+
+    let classes = dataset.classes.clone().unwrap_or_default();
+    let mut written = files(&reports, &classes).map_err(report)?;
+    let (first, second) = (summary_of(&first), summary_of(&second));
+    let names: Vec<String> = written.iter().map(|(name, _)| name.clone()).collect();
+    let page = render(&Facts {
+        title: "comparison",
+        made: &super::events::now(),
+        parent: &first,
+        optimized: &second,
+        performance: &performance,
+        gates: &[],
+        reports: &reports,
+        classes: &classes,
+        thumbnails: &thumbnails(&reports, &dataset),
+        calibration: Vec::new(),
+        host: &closing::host(),
+        warnings: &log.state().warnings,
+        files: &names,
+    });
+    written.push(("report.html".into(), page.map_err(|e| RunError::stage(Stage::Report, e))?));
+    Ok(Comparison { first, second, speedup: performance.speedup, reports, files: written })
+}
+
+fn summary_of(model: &Model) -> ModelSummary {
+    let precision = if inspect::is_quantized(model) { "int8" } else { "fp32" };
+    ModelSummary {
+        path: model.path.display().to_string(),
+        sha256: model.sha256.clone(),
+        bytes: model.bytes,
+        precision: precision.into(),
+        layers: None,
+        quantized_layers: None,
+    }
+}

@@ -40,9 +40,9 @@ pub(super) fn to_i32(v: f32) -> i32 {
     (v + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
 }
 
-/// Σ x·w over the shorter of both, wrapping.
+/// Σ x·w over the shorter of both, wrapping. A product fits in i16, which is what SSE2 multiplies.
 fn dot(x: &[u8], w: &[i8]) -> i32 {
-    x.iter().zip(w).fold(0i32, |sum, (&x, &w)| sum.wrapping_add(i32::from(x) * i32::from(w)))
+    x.iter().zip(w).fold(0i32, |sum, (&x, &w)| sum.wrapping_add(i32::from(i16::from(x) * i16::from(w))))
 }
 
 /// Where the rows of the left operand of a product lie.

@@ -4,6 +4,9 @@
 //! vectorizes them well enough that they are far from the time of the products, and equal results follow
 //! from equal source.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512_vnni;
+use super::scalar::{clamp, to_i32};
 use super::types::AddParams;
 use super::{Isa, span};
 
@@ -91,15 +94,16 @@ fn quantize_row(
 ) {
     let (lo, hi) = (-f32::from(zero_point), 255.0 - f32::from(zero_point));
     let quantize = |x: f32| {
-        let steps = (x / scale).round_ties_even().clamp(lo, hi);
-        (steps as i32 + i32::from(zero_point)) as u8
+        let steps = (x / scale).round_ties_even();
+        let steps = if steps.is_nan() { 0.0 } else { clamp(steps, lo, hi) };
+        (to_i32(steps) + i32::from(zero_point)) as u8
     };
     if channels == 3 && c_stride == 4 {
         // Whole pixels at once: the loop vectorizes into stores of full lanes.
         let width = out.len() / 4;
         let (r, g, b) = (&x[..width], &x[plane..][..width], &x[2 * plane..][..width]);
         for (((pixel, &r), &g), &b) in out.as_chunks_mut::<4>().0.iter_mut().zip(r).zip(g).zip(b) {
-            *pixel = [quantize(r), quantize(g), quantize(b), zero_point];
+            *pixel = u32::from_le_bytes([quantize(r), quantize(g), quantize(b), zero_point]).to_le_bytes();
         }
         return;
     }
@@ -164,7 +168,7 @@ fn add_elements(a: &[u8], b: &[u8], params: &AddParams, out: &mut [u8]) {
     let (lo, hi) = (f32::from(lo), f32::from(hi));
     for ((y, &a), &b) in out.iter_mut().zip(a).zip(b) {
         let sum = f32::from(a).mul_add(a_ratio, f32::from(b).mul_add(b_ratio, constant));
-        *y = sum.round_ties_even().clamp(lo, hi) as i32 as u8;
+        *y = to_i32(clamp(sum.round_ties_even(), lo, hi)) as u8;
     }
 }
 
@@ -173,12 +177,17 @@ fn add_elements(a: &[u8], b: &[u8], params: &AddParams, out: &mut [u8]) {
 /// # Panics
 /// `out` is shorter than `x`.
 pub fn lookup(isa: Isa, table: &[u8; 256], x: &[u8], out: &mut [u8]) {
+    isa.assert_supported();
     let out = &mut out[..x.len()];
-    per_tier!(isa, lookup_elements(table: &[u8; 256], x: &[u8], out: &mut [u8]));
-}
-
-#[inline(always)]
-fn lookup_elements(table: &[u8; 256], x: &[u8], out: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa == Isa::Avx512Vnni && is_x86_feature_detected!("avx512vbmi") {
+        // SAFETY: the instructions were found just now.
+        #[allow(unsafe_code)]
+        unsafe {
+            avx512_vnni::lookup(table, x, out)
+        };
+        return;
+    }
     for (y, &x) in out.iter_mut().zip(x) {
         *y = table[usize::from(x)];
     }

@@ -16,15 +16,33 @@ use super::gemm::PAD;
 use super::layout::Product;
 use super::types::{Geometry, Output};
 
-/// `clamp(rne(f32(acc) · mult) + zero_point, lo, hi)`. Products beyond i32 saturate.
+/// `clamp(rne(f32(acc) · mult) + zero_point, lo, hi)`, where rne rounds half to even.
+#[inline(always)]
 pub(super) fn requantize(acc: i32, mult: f32, zero_point: u8, lo: u8, hi: u8) -> u8 {
-    let rounded = (acc as f32 * mult).round_ties_even() as i32;
-    rounded.saturating_add(i32::from(zero_point)).clamp(i32::from(lo), i32::from(hi)) as u8
+    let zero_point = i32::from(zero_point);
+    // Whole numbers below 2²⁴ are exact in f32, so the zero point can move to the other side of the clamp.
+    let (lo, hi) = ((i32::from(lo) - zero_point) as f32, (i32::from(hi) - zero_point) as f32);
+    (to_i32(clamp((acc as f32 * mult).round_ties_even(), lo, hi)) + zero_point) as u8
 }
 
-/// Σ x·w over the shorter of both, wrapping.
+/// `f32::clamp` without its assertion, which would keep loops from being vectorized; NaN stays NaN.
+#[inline(always)]
+pub(super) fn clamp(v: f32, lo: f32, hi: f32) -> f32 {
+    let v = if v < lo { lo } else { v };
+    if v > hi { hi } else { v }
+}
+
+/// A whole number within ±2²² as i32. A cast by `as` saturates, which would keep loops from being vectorized.
+#[inline(always)]
+pub(super) fn to_i32(v: f32) -> i32 {
+    /// 1.5 · 2²³: added to `v`, it leaves `v` in the lowest bits of the significand.
+    const SHIFT: f32 = 12_582_912.0;
+    (v + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
+}
+
+/// Σ x·w over the shorter of both, wrapping. A product fits in i16, which is what SSE2 multiplies.
 fn dot(x: &[u8], w: &[i8]) -> i32 {
-    x.iter().zip(w).fold(0i32, |sum, (&x, &w)| sum.wrapping_add(i32::from(x) * i32::from(w)))
+    x.iter().zip(w).fold(0i32, |sum, (&x, &w)| sum.wrapping_add(i32::from(i16::from(x) * i16::from(w))))
 }
 
 /// Where the rows of the left operand of a product lie.
@@ -144,6 +162,14 @@ mod tests {
         for (acc, want) in quarters {
             assert_eq!(requantize(acc, 0.25, 100, 0, 255), (100 + want) as u8, "{acc}/4");
         }
+    }
+
+    #[test]
+    fn whole_numbers_convert_exactly() {
+        for v in [0, 1, -1, 255, -255, 4_194_303, -4_194_304] {
+            assert_eq!(to_i32(v as f32), v);
+        }
+        assert_eq!(to_i32(-0.0), 0);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use crate::model::inspect::{Inspection, NodeInfo, PortInfo, inspect};
-use crate::model::{Model, check, printable};
+use crate::model::{Model, check, printable, simplify::simplify};
 
 /// Show inputs, outputs, operators, size and work of a model, and what can become INT8
 #[derive(Debug, clap::Args)]
@@ -116,6 +116,7 @@ fn wrapped(out: &mut String, title: &str, items: &[String]) {
     let _ = writeln!(out, "{}", line.trim_end());
 }
 
+/// What can become INT8, of the model as it is quantized: simplified.
 fn precision(out: &mut String, model: &Model, found: &Inspection) {
     let unsupported = check::unsupported_operators(model);
     for (name, op_type) in unsupported.iter().take(5) {
@@ -124,9 +125,23 @@ fn precision(out: &mut String, model: &Model, found: &Inspection) {
     if unsupported.len() > 5 {
         let _ = writeln!(out, "Cannot run: {} more nodes", unsupported.len() - 5);
     }
+    if let Err(e) = model.image_input() {
+        let _ = writeln!(out, "Cannot be calibrated: {e}");
+    }
     if found.quantized {
         let _ = writeln!(out, "This model is INT8 already.");
         return;
+    }
+    let simplified = match simplify(model).and_then(|s| Ok((inspect(&s.model)?, s.notes))) {
+        Ok(simplified) => simplified,
+        Err(e) => {
+            let _ = writeln!(out, "Cannot be INT8: {e}");
+            return;
+        }
+    };
+    let (found, notes) = &simplified;
+    if !notes.is_empty() {
+        wrapped(out, "Simplified", notes);
     }
     let good: Vec<&NodeInfo> = found.nodes.iter().filter(|n| n.not_quantizable.is_none()).collect();
     let share = match found.macs {
@@ -144,12 +159,7 @@ fn precision(out: &mut String, model: &Model, found: &Inspection) {
         }
     }
     for ((op_type, reason), count) in rest {
-        let hint = match op_type {
-            "BatchNormalization" => " unless it can be folded into the layer before",
-            "Identity" | "Dropout" | "Constant" => " and is removed first",
-            _ => "",
-        };
-        let _ = writeln!(out, "  not {count} × {}: {reason}{hint}", printable(op_type));
+        let _ = writeln!(out, "  {count} {} not: {reason}", printable(op_type));
     }
 }
 
@@ -199,4 +209,67 @@ fn bytes(n: u64) -> String {
 fn digits(value: f64) -> String {
     let places = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
     format!("{value:.places$}")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::model::graph::{node, tensor, value, with_tensor};
+    use crate::model::pb::{GraphProto, ModelProto, OperatorSetIdProto};
+
+    fn model(name: &str) -> Model {
+        let nodes = vec![
+            with_tensor(node("Constant", "k", &[], &["w"]), "value", tensor("", &[2, 3, 1, 1], &[0.5f32; 6])),
+            node("Conv", name, &["x", "w"], &["h"]),
+            node("Sigmoid", "s", &["h"], &["y"]),
+        ];
+        let graph = GraphProto {
+            input: vec![value("x", 1, &["N", "3", "8", "8"])],
+            output: vec![value("y", 1, &["N", "2", "8", "8"])],
+            node: nodes,
+            ..Default::default()
+        };
+        let proto = ModelProto {
+            ir_version: 8,
+            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 13 }],
+            graph: Some(graph),
+            ..Default::default()
+        };
+        Model::from_proto("small.onnx", proto)
+    }
+
+    #[test]
+    fn the_page_says_what_the_model_holds() {
+        let model = model("conv");
+        insta::assert_snapshot!(page(&model, &inspect(&model).unwrap(), true));
+    }
+
+    #[test]
+    fn control_characters_of_names_do_not_reach_the_terminal() {
+        let model = model("evil\u{1b}[2J\u{9b}5n");
+        let found = inspect(&model).unwrap();
+        let text = page(&model, &found, true);
+        let json = escape_json(&serde_json::to_string_pretty(&found).unwrap());
+        for out in [text, json] {
+            assert!(out.contains("evil"));
+            assert!(!out.chars().any(|c| c.is_control() && c != '\n'), "{out:?}");
+        }
+    }
+
+    #[test]
+    fn json_stays_json_when_escaped() {
+        let escaped = escape_json("{\n \"a\": \"x\u{9b}\u{202e}é\"}");
+        assert_eq!(escaped, "{\n \"a\": \"x\\u009b\\u202eé\"}");
+        let value: serde_json::Value = serde_json::from_str(&escaped).unwrap();
+        assert_eq!(value["a"], "x\u{9b}\u{202e}é");
+    }
+
+    #[test]
+    fn numbers_get_three_digits_and_a_unit() {
+        assert_eq!(with_unit(999), "999");
+        assert_eq!(with_unit(3_504_872), "3.50 M");
+        assert_eq!(with_unit(300_774_272), "301 M");
+        assert_eq!(bytes(13_975_355), "14.0 MB");
+    }
 }

@@ -36,24 +36,13 @@ pub fn upgrade_opset(model: &mut Model) -> Result<usize, ModelError> {
         shapes: None,
         converted: 0,
     };
-    let mut nodes = Vec::with_capacity(model.graph().node.len());
-    for old in model.graph().node.clone() {
-        let (name, op_type) = (printable(&old.name).into_owned(), printable(&old.op_type).into_owned());
-        nodes.extend(upgrade.node(model, old).map_err(|what| ModelError::Node {
-            path: model.path.clone(),
-            node: name,
-            op_type,
-            what: format!("{what}; export the model with opset_version={TARGET} or newer"),
-        })?);
-    }
-    if let Some(graph) = model.proto.graph.as_mut() {
-        graph.node = nodes;
-        graph.initializer.append(&mut upgrade.initializers);
-    }
+    upgrade.all(model, Upgrade::node)?;
     model.proto.opset_import.retain(|o| !graph::is_default_domain(&o.domain));
     let import = OperatorSetIdProto { domain: String::new(), version: TARGET };
     model.proto.opset_import.insert(0, import);
     model.proto.ir_version = model.proto.ir_version.max(TARGET_IR);
+    // Last, because it needs shapes, and tract does not know all old forms.
+    upgrade.all(model, Upgrade::softmax)?;
     Ok(upgrade.converted)
 }
 
@@ -82,14 +71,34 @@ struct Upgrade {
     version: i64,
     names: Names,
     initializers: Vec<TensorProto>,
-    /// Of the model before the upgrade; inferred when the first node needs them.
+    /// Inferred when the first node needs them.
     shapes: Option<Shapes>,
     converted: usize,
 }
 
+type Step = fn(&mut Upgrade, &Model, NodeProto) -> Result<Vec<NodeProto>, String>;
+
 impl Upgrade {
+    /// Replaces each node of the graph by what `step` makes of it.
+    fn all(&mut self, model: &mut Model, step: Step) -> Result<(), ModelError> {
+        let mut nodes = Vec::with_capacity(model.graph().node.len());
+        for old in &model.graph().node {
+            nodes.extend(step(self, model, old.clone()).map_err(|what| ModelError::Node {
+                path: model.path.clone(),
+                node: printable(&old.name).into_owned(),
+                op_type: printable(&old.op_type).into_owned(),
+                what: format!("{what}; export the model with opset_version={TARGET} or newer"),
+            })?);
+        }
+        if let Some(graph) = model.proto.graph.as_mut() {
+            graph.node = nodes;
+            graph.initializer.append(&mut self.initializers);
+        }
+        Ok(())
+    }
+
     /// The nodes that take the place of `old`, or why there are none.
-    fn node(&mut self, model: &Model, mut old: NodeProto) -> Result<Vec<NodeProto>, String> {
+    fn node(&mut self, _: &Model, mut old: NodeProto) -> Result<Vec<NodeProto>, String> {
         if let Some(inner) = rewrite::subgraphs(&old).flat_map(|g| &g.node).find(|n| holds_changed(n)) {
             return Err(format!(
                 "its subgraph holds '{}' ({}), whose form in operator set {} differs from {TARGET}",
@@ -126,7 +135,6 @@ impl Upgrade {
                     self.ints_to_input(&mut old, name, position + 1);
                 }
             }
-            ("Softmax" | "LogSoftmax" | "Hardmax", ..13) => return self.softmax(model, old),
             ("Split", ..13) => self.ints_to_input(&mut old, "split", 1),
             ("TopK", ..10) => {
                 let k = take(&mut old, "k").map_or(1, |a| a.i);
@@ -193,6 +201,12 @@ impl Upgrade {
 
     /// Before 13, the dimensions from `axis` on are normalised together, as if flattened.
     fn softmax(&mut self, model: &Model, mut old: NodeProto) -> Result<Vec<NodeProto>, String> {
+        if !matches!(old.op_type.as_str(), "Softmax" | "LogSoftmax" | "Hardmax")
+            || !graph::is_default_domain(&old.domain)
+            || attr_int(&old, "axis") == Some(-1)
+        {
+            return Ok(vec![old]);
+        }
         if self.shapes.is_none() {
             let inferred = shapes::infer(model, 1).map_err(|e| format!("its shape is needed: {e}"))?;
             self.shapes = Some(inferred);

@@ -87,17 +87,19 @@ pub fn facts(model: &Model, batch: usize) -> Result<Facts, ModelError> {
             |name: &&String| super::pb::ValueInfoProto { name: name.to_string(), ..Default::default() };
         graph.output = names.iter().map(output).collect();
     }
-    let mut inference = onnx()
-        .with_ignore_output_shapes(true)
-        .with_ignore_value_info(true)
-        .model_for_proto_model(&proto)
-        .map_err(refused)?;
     let ports = model.inputs();
-    for (i, (shape, port)) in inputs.iter().zip(&ports).enumerate() {
-        let datum_type = datum_type(port.elem_type).unwrap_or(DatumType::F32);
-        inference.set_input_fact(i, datum_type.fact(shape.as_slice()).into()).map_err(refused)?;
-    }
-    let typed = inference.into_typed().map_err(refused)?;
+    let typed = guarded(|| {
+        let mut inference = onnx()
+            .with_ignore_output_shapes(true)
+            .with_ignore_value_info(true)
+            .model_for_proto_model(&proto)?;
+        for (i, (shape, port)) in inputs.iter().zip(&ports).enumerate() {
+            let datum_type = datum_type(port.elem_type).unwrap_or(DatumType::F32);
+            inference.set_input_fact(i, datum_type.fact(shape.as_slice()).into())?;
+        }
+        inference.into_typed()
+    })
+    .map_err(refused)?;
     let mut facts = Facts::new();
     for (name, outlet) in names.into_iter().zip(typed.output_outlets().map_err(refused)?) {
         let fact = typed.outlet_fact(*outlet).map_err(refused)?;
@@ -115,6 +117,21 @@ pub fn facts(model: &Model, batch: usize) -> Result<Facts, ModelError> {
         facts.insert(tensor.name.clone(), Fact { shape, datum_type });
     }
     Ok(facts)
+}
+
+/// Runs `build`, which is a call into tract, and makes a panic in it an error: tract indexes without
+/// checks where a graph breaks rules that only the operators themselves know, such as the rank of
+/// their inputs.
+///
+/// # Errors
+/// Those of `build`, and its panics.
+pub fn guarded<T>(build: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
+    // What `build` makes is dropped with the panic, so no broken state is seen afterwards.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(build)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("for an unknown reason");
+        Err(TractError::msg(format!("tract stopped: {said}")))
+    })
 }
 
 /// tract's type for an ONNX element type, if it has one for tensors of numbers.
@@ -135,4 +152,67 @@ pub fn datum_type(elem_type: i32) -> Option<DatumType> {
         DataType::Bool => DatumType::Bool,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::model::graph::{node, tensor, value, with_int};
+    use crate::model::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
+
+    fn model(dims: &[&str], nodes: Vec<NodeProto>) -> Model {
+        let graph = GraphProto {
+            input: vec![value("x", 1, dims)],
+            output: vec![value("y", 1, &[])],
+            node: nodes,
+            initializer: vec![tensor("w", &[5, 3, 3, 3], &[0f32; 135]), tensor("i", &[1], &[9i64])],
+            ..Default::default()
+        };
+        let proto = ModelProto {
+            ir_version: 8,
+            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 13 }],
+            graph: Some(graph),
+            ..Default::default()
+        };
+        Model::from_proto("m.onnx", proto)
+    }
+
+    #[test]
+    fn every_tensor_has_a_shape_even_where_tract_drops_the_node() {
+        let nodes = vec![
+            node("Identity", "same", &["x"], &["a"]),
+            node("Conv", "conv", &["a", "w"], &["b"]),
+            node("Shape", "shape", &["b"], &["s"]),
+            with_int(node("Cast", "cast", &["b"], &["c"]), "to", 1),
+            node("Flatten", "flat", &["c"], &["y"]),
+        ];
+        let facts = facts(&model(&["N", "3", "8", "8"], nodes), 2).unwrap();
+        let shape = |name: &str| facts[name].shape.clone();
+        assert_eq!((shape("x"), shape("a")), (vec![2, 3, 8, 8], vec![2, 3, 8, 8]));
+        assert_eq!((shape("b"), shape("c")), (vec![2, 5, 6, 6], vec![2, 5, 6, 6]));
+        assert_eq!((shape("s"), shape("y"), shape("w")), (vec![4], vec![2, 180], vec![5, 3, 3, 3]));
+    }
+
+    #[test]
+    fn dynamic_dimensions_other_than_the_batch_are_named() {
+        let dynamic = model(&["N", "3", "H", "8"], vec![node("Relu", "r", &["x"], &["y"])]);
+        let message = infer(&dynamic, 1).unwrap_err().to_string();
+        assert!(message.contains("input 'x' has the dynamic dimension 'H' at position 2"), "{message}");
+    }
+
+    #[test]
+    fn a_graph_that_tract_refuses_is_an_error_that_names_the_node() {
+        let wrong = model(&["N", "4", "8", "8"], vec![node("Conv", "conv7", &["x", "w"], &["y"])]);
+        let message = infer(&wrong, 1).unwrap_err().to_string();
+        assert!(message.contains("conv7"), "{message}");
+    }
+
+    #[test]
+    fn a_panic_inside_becomes_an_error() {
+        let nothing: [u8; 0] = [];
+        let index = std::hint::black_box(3);
+        let result: TractResult<u8> = guarded(|| Ok(nothing[index]));
+        assert!(result.unwrap_err().to_string().contains("index out of bounds"));
+    }
 }

@@ -154,6 +154,7 @@ fn tensors_must_hold_what_they_declare() {
     );
     refused(&changed(|g| g.initializer[0].dims = vec![1 << 40, 1 << 40]), "is negative or too large");
     refused(&changed(|g| g.initializer[0].data_type = 99), "its element type 99 is unknown");
+    refused(&changed(|g| g.initializer[0].data_type = 16), "its element type bfloat16 is not supported");
     let typed = TensorProto {
         name: "w".into(),
         dims: vec![2, 3, 1, 1],

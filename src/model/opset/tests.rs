@@ -88,6 +88,18 @@ fn softmax_over_one_wide_dimension_stays_one_node() {
 }
 
 #[test]
+fn softmax_after_a_form_that_tract_does_not_know() {
+    let scales = tensor("scales", &[4], &[1f32, 1.0, 2.0, 2.0]);
+    let nodes = vec![
+        node("Upsample", "u", &["x", "scales"], &["h"]),
+        with_int(node("Softmax", "s", &["h"], &["y"]), "axis", 3),
+    ];
+    let mut new = model(9, nodes, vec![scales]);
+    assert_eq!(upgrade_opset(&mut new).unwrap(), 2);
+    assert_eq!(output(&new).shape(), [1, 4, 12, 10]);
+}
+
+#[test]
 fn upsample_becomes_resize() {
     let mut by_attribute = node("Upsample", "u", &["x"], &["y"]);
     by_attribute.attribute.push(AttributeProto {

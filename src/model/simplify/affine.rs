@@ -86,9 +86,14 @@ fn read_layer(graph: &GraphProto, index: &Index, node: &NodeProto) -> Option<Lay
     };
     let weight = constant(1)?;
     let dims: Vec<usize> = weight.dims.iter().map(|d| *d as usize).collect();
+    if dims.len() < 2 {
+        return None;
+    }
     let (channels, rank) = match node.op_type.as_str() {
         "Conv" => (*dims.first()?, dims.len()),
-        "ConvTranspose" => (dims.get(1)? * groups(node), dims.len()),
+        "ConvTranspose" if dims[0].is_multiple_of(groups(node)) => {
+            (dims.get(1)?.checked_mul(groups(node))?, dims.len())
+        }
         "Gemm" if dims.len() == 2 => (dims[usize::from(attr_int(node, "transB") != Some(1))], 2),
         _ => return None,
     };
@@ -125,7 +130,7 @@ fn next_affine(
     }
     let after = &graph.node[*next];
     let constant = |name: &String| Some(&graph.initializer[index.initializer(name)?]);
-    if !graph::is_default_domain(&after.domain) {
+    if !graph::is_default_domain(&after.domain) || after.output.first().is_none_or(String::is_empty) {
         return None;
     }
     let channels = layer.channels;

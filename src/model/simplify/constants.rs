@@ -9,7 +9,7 @@ use tract_onnx::prelude::*;
 use crate::model::{
     Model,
     graph::{self, Index, attribute, tensor},
-    rewrite,
+    rewrite, shapes,
 };
 
 /// Larger results stay to be computed when the model is loaded, so that a file does not grow
@@ -143,15 +143,8 @@ fn evaluate(
         graph: Some(graph),
         ..Default::default()
     };
-    let results = framework
-        .model_for_proto_model(&alone)
-        .ok()?
-        .into_typed()
-        .ok()?
-        .into_runnable()
-        .ok()?
-        .run(tvec!())
-        .ok()?;
+    let run = || framework.model_for_proto_model(&alone)?.into_typed()?.into_runnable()?.run(tvec!());
+    let results = shapes::guarded(run).ok()?;
     names.into_iter().zip(results).map(|(name, value)| to_proto(name, &value)).collect()
 }
 

@@ -1,7 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::Path;
-
 use ndarray::ArrayD;
 
 use super::*;
@@ -287,17 +285,4 @@ fn initializers_among_the_inputs_of_old_files_are_inputs_no_more() {
     let simplified = same(&given);
     assert_eq!(simplified.model.graph().input.len(), 1);
     assert_eq!(simplified.model.opset(), 13);
-}
-
-#[test]
-fn the_models_at_hand_keep_their_outputs() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/models");
-    for name in ["resnet20-cifar10", "cct-cifar10", "mobilenet-v1-0.25-128"] {
-        let path = folder.join(name).with_extension("onnx");
-        if !path.exists() {
-            continue;
-        }
-        let simplified = same(&Model::load(&path).unwrap());
-        assert!(!operators(&simplified).contains(&"BatchNormalization"), "{name}");
-    }
 }

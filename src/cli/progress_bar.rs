@@ -5,7 +5,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::sanitized;
-use crate::run::events::{Entry, Event, Listener, Stage};
+use crate::run::event_log::Listener;
+use crate::run::events::{Entry, Event, Stage};
 use crate::run::fold::{StageState, State};
 
 /// The shortest time between two drawings of a gauge.

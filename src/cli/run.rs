@@ -10,7 +10,7 @@ use super::progress_bar::{JsonLines, PlainLines, ProgressBar, Style};
 use super::{dry_run, summary_text};
 use crate::project::ProjectError;
 use crate::run::directory::{Existing, RunDirectory};
-use crate::run::events::{EventLog, Listener};
+use crate::run::event_log::{EventLog, Listener};
 use crate::run::interrupt::Interrupt;
 use crate::run::plan::Plan;
 use crate::run::{self, RunError};

@@ -7,6 +7,7 @@
 
 pub mod directory;
 mod error;
+pub mod event_log;
 pub mod events;
 pub mod fold;
 pub mod gates;
@@ -19,7 +20,8 @@ pub mod worker;
 pub use error::RunError;
 
 use directory::RunDirectory;
-use events::{Event, EventLog};
+use event_log::EventLog;
+use events::Event;
 use interrupt::Interrupt;
 use plan::Plan;
 use summary::Summary;

@@ -1,7 +1,8 @@
 //! The stages of a run.
 
 use super::directory::RunDirectory;
-use super::events::{EventLog, Stage};
+use super::event_log::EventLog;
+use super::events::Stage;
 use super::interrupt::Interrupt;
 use super::plan::Plan;
 use super::{Outcome, RunError};

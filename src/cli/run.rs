@@ -84,7 +84,7 @@ fn worker_log(directory: &RunDirectory) -> Result<Box<dyn Listener>, RunError> {
     let path = directory.file("worker.log");
     let file = OpenOptions::new().create(true).append(true).open(&path);
     let file = file.map_err(|source| ProjectError::write(&path, source))?;
-    Ok(Box::new(PlainLines::new(file)))
+    Ok(Box::new(PlainLines::with_failure(file)))
 }
 
 /// What the user sees: a bar where it can be drawn, lines elsewhere.

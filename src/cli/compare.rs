@@ -8,7 +8,7 @@ use super::summary_text;
 use crate::dataset::{DatasetSpec, Preprocess};
 use crate::project::atomic;
 use crate::run::compare::{Comparison, Request, compare};
-use crate::run::events::EventLog;
+use crate::run::event_log::EventLog;
 use crate::run::interrupt::Interrupt;
 use crate::run::plan::Preprocessing;
 

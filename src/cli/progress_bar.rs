@@ -5,7 +5,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::sanitized;
-use crate::run::events::{Entry, Event, Listener, Stage};
+use crate::run::event_log::Listener;
+use crate::run::events::{Entry, Event, Stage};
 use crate::run::fold::{StageState, State};
 
 /// The shortest time between two drawings of a gauge.
@@ -199,13 +200,19 @@ pub fn duration(seconds: f64) -> String {
 /// One line at the start and end of each stage and at every tenth of it.
 pub struct PlainLines<W> {
     out: W,
+    tells_failure: bool,
     tenth: usize,
 }
 
 impl<W: Write + Send> PlainLines<W> {
-    /// Writes to `out`.
+    /// Writes to `out`, where the command's own error message follows.
     pub fn new(out: W) -> Self {
-        PlainLines { out, tenth: 0 }
+        PlainLines { out, tells_failure: false, tenth: 0 }
+    }
+
+    /// Writes to `out` how the run failed, too.
+    pub fn with_failure(out: W) -> Self {
+        PlainLines { tells_failure: true, ..Self::new(out) }
     }
 }
 
@@ -232,8 +239,9 @@ impl<W: Write + Send> Listener for PlainLines<W> {
             }
             Event::Warning { message, .. } => format!("warning: {message}"),
             Event::Artifact { path, bytes, .. } => format!("wrote {path} ({bytes} bytes)"),
-            Event::Failed { message } => format!("failed: {message}"),
-            Event::Interrupted => "interrupted".to_string(),
+            Event::Failed { message } if self.tells_failure => format!("failed: {message}"),
+            Event::Interrupted if self.tells_failure => "interrupted".to_string(),
+            Event::Failed { .. } | Event::Interrupted => return,
             Event::Result { .. } | Event::Gate(_) | Event::Finished { .. } => return,
         };
         // The log has it all; a reader that has gone away is no reason to stop the work.

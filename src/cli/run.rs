@@ -10,7 +10,7 @@ use super::progress_bar::{JsonLines, PlainLines, ProgressBar, Style};
 use super::{dry_run, summary_text};
 use crate::project::ProjectError;
 use crate::run::directory::{Existing, RunDirectory};
-use crate::run::events::{EventLog, Listener};
+use crate::run::event_log::{EventLog, Listener};
 use crate::run::interrupt::Interrupt;
 use crate::run::plan::Plan;
 use crate::run::{self, RunError};
@@ -84,7 +84,7 @@ fn worker_log(directory: &RunDirectory) -> Result<Box<dyn Listener>, RunError> {
     let path = directory.file("worker.log");
     let file = OpenOptions::new().create(true).append(true).open(&path);
     let file = file.map_err(|source| ProjectError::write(&path, source))?;
-    Ok(Box::new(PlainLines::new(file)))
+    Ok(Box::new(PlainLines::with_failure(file)))
 }
 
 /// What the user sees: a bar where it can be drawn, lines elsewhere.

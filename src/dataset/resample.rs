@@ -33,8 +33,10 @@ pub(super) fn resize(
     let across = Weights::new(image.width(), width, columns.clone());
     let down = Weights::new(image.height(), height, rows.clone());
 
-    // Only the input rows that reach an output row.
-    let needed = down.inputs();
+    // Only the input rows that reach an output row; with the height kept, these are the rows
+    // themselves, not the wider windows of a filter.
+    let keeps_height = image.height() == height;
+    let needed = if keeps_height { rows.start as usize..rows.end as usize } else { down.inputs() };
     let row_bytes = image.width() as usize * RGB;
     let narrow_row_bytes = columns.len() * RGB;
     let mut narrow = vec![0; needed.len() * narrow_row_bytes];
@@ -48,7 +50,7 @@ pub(super) fn resize(
     }
 
     let mut output = RgbImage::new(columns.len() as u32, rows.len() as u32);
-    if image.height() == height {
+    if keeps_height {
         output.copy_from_slice(&narrow);
         return output;
     }

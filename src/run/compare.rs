@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use super::RunError;
-use super::events::{EventLog, Stage};
+use super::event_log::EventLog;
+use super::events::Stage;
 use super::interrupt::Interrupt;
 use super::sink::Sink;
 use super::stages::baseline::batch_of;
@@ -117,7 +118,7 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
     let names: Vec<String> = written.iter().map(|(name, _)| name.clone()).collect();
     let page = render(&Facts {
         title: "comparison",
-        made: &super::events::now(),
+        made: &super::event_log::now(),
         parent: &first,
         optimized: &second,
         performance: &performance,

@@ -1,22 +1,11 @@
-//! The event log: what a run tells the world, one JSON object per line.
+//! What a run tells the world: entries of `events.jsonl`, one JSON object per line.
 //!
-//! A terminal, a test and a later reader of `events.jsonl` all see the same entries; what they show
-//! is the fold of [`super::fold`] over them.
-
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+//! A terminal, a test and a later reader of the file all see the same entries; what they show is the
+//! fold of [`super::fold`] over them.
 
 use serde::{Deserialize, Serialize};
 
-use super::fold::State;
 use super::summary::GateResult;
-use crate::project::{ProjectError, atomic};
-
-/// The shortest time between two progress entries of a stage, the last one aside.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A part of the work, in the order in which they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -200,272 +189,20 @@ pub struct Entry {
     pub event: Event,
 }
 
-/// Someone who is told each entry as it is logged.
-pub trait Listener: Send {
-    /// A new entry.
-    fn hear(&mut self, entry: &Entry);
-}
-
-/// The log of a run that is at work. Threads may share it.
-pub struct EventLog {
-    started: Instant,
-    inner: Mutex<Inner>,
-}
-
-struct Inner {
-    file: Option<File>,
-    state_path: Option<PathBuf>,
-    state: State,
-    listeners: Vec<Box<dyn Listener>>,
-    throttle: Throttle,
-    write_error: Option<ProjectError>,
-}
-
-impl EventLog {
-    /// Opens the log of a run directory, to append to it. A last line that a killed worker left
-    /// unfinished is removed.
-    ///
-    /// # Errors
-    /// The log can't be read or written.
-    pub fn open(
-        events: &Path,
-        state: &Path,
-        listeners: Vec<Box<dyn Listener>>,
-    ) -> Result<Self, ProjectError> {
-        let before = cut_torn_line(events).map_err(|source| ProjectError::write(events, source))?;
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(events)
-            .map_err(|source| ProjectError::write(events, source))?;
-        let state_path = Some(state.to_path_buf());
-        Ok(Self::with(Inner {
-            file: Some(file),
-            state_path,
-            state: State::of_log(&before),
-            ..Inner::new(listeners)
-        }))
-    }
-
-    /// A log that is written nowhere: for tests and for commands that keep no run directory.
-    pub fn detached(listeners: Vec<Box<dyn Listener>>) -> Self {
-        Self::with(Inner::new(listeners))
-    }
-
-    fn with(inner: Inner) -> Self {
-        EventLog { started: Instant::now(), inner: Mutex::new(inner) }
-    }
-
-    /// Logs an event. Progress may be held back for a moment; the last of a stage always comes.
-    ///
-    /// A log that can't be written does not stop the work: [`EventLog::write_error`] tells.
-    pub fn emit(&self, event: Event) {
-        let now = self.started.elapsed();
-        let entry = Entry { time: rfc3339(SystemTime::now()), elapsed: now.as_secs_f64(), event };
-        let mut inner = self.lock();
-        for entry in inner.throttle.admit(entry, now) {
-            inner.log(&entry);
-        }
-    }
-
-    /// What the log amounts to so far.
-    pub fn state(&self) -> State {
-        self.lock().state.clone()
-    }
-
-    /// The first error of writing the log, which is then no longer written.
-    pub fn write_error(&self) -> Option<String> {
-        self.lock().write_error.as_ref().map(ToString::to_string)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // The data stays usable if a listener panicked.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn new(listeners: Vec<Box<dyn Listener>>) -> Self {
-        Inner {
-            file: None,
-            state_path: None,
-            state: State::default(),
-            listeners,
-            throttle: Throttle::default(),
-            write_error: None,
-        }
-    }
-
-    fn log(&mut self, entry: &Entry) {
-        self.state.apply(entry);
-        for listener in &mut self.listeners {
-            listener.hear(entry);
-        }
-        if let Err(error) = self.write(entry) {
-            self.file = None;
-            self.state_path = None;
-            self.write_error.get_or_insert(error);
-        }
-    }
-
-    fn write(&mut self, entry: &Entry) -> Result<(), ProjectError> {
-        if let Some(file) = &mut self.file {
-            let write = |file: &mut File| -> io::Result<()> {
-                let mut line = serde_json::to_vec(entry)?;
-                line.push(b'\n');
-                // One call, so that a line is cut only if the machine stops.
-                file.write_all(&line)
-            };
-            write(file).map_err(|source| ProjectError::write(Path::new("events.jsonl"), source))?;
-        }
-        let keeps_state = !matches!(entry.event, Event::Progress { .. } | Event::Warning { .. });
-        if let Some(path) = self.state_path.as_ref().filter(|_| keeps_state) {
-            let json = serde_json::to_vec_pretty(&self.state)
-                .map_err(|error| ProjectError::write(path, error.into()))?;
-            atomic::write(path, &json)?;
-        }
-        Ok(())
-    }
-}
-
-/// Lets at most one progress entry of a stage through in [`PROGRESS_INTERVAL`], and the last one.
-#[derive(Default)]
-struct Throttle {
-    last: Option<(Stage, Duration)>,
-    pending: Option<Entry>,
-}
-
-impl Throttle {
-    /// What to log now that `entry` came at `now`.
-    fn admit(&mut self, entry: Entry, now: Duration) -> Vec<Entry> {
-        let Event::Progress { stage, done, total, .. } = entry.event else {
-            if matches!(entry.event, Event::Warning { .. } | Event::Artifact { .. }) {
-                return vec![entry];
-            }
-            self.last = None;
-            return self.pending.take().into_iter().chain([entry]).collect();
-        };
-        let early =
-            self.last.is_some_and(|(last_stage, last)| last_stage == stage && now < last + PROGRESS_INTERVAL);
-        if early && done != total {
-            self.pending = Some(entry);
-            return Vec::new();
-        }
-        self.pending = None;
-        self.last = Some((stage, now));
-        vec![entry]
-    }
-}
-
-/// Removes what stands behind the last newline, and gives the rest.
-fn cut_torn_line(path: &Path) -> io::Result<String> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(error),
-    };
-    let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |last| last + 1);
-    if whole < bytes.len() {
-        OpenOptions::new().write(true).open(path)?.set_len(whole as u64)?;
-    }
-    Ok(String::from_utf8_lossy(&bytes[..whole]).into_owned())
-}
-
-/// The present moment, as the log writes it.
-pub fn now() -> String {
-    rfc3339(SystemTime::now())
-}
-
-/// `2026-03-01T12:34:56.789Z`.
-fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
-}
-
-/// Year, month and day of a number of days since 1970-01-01: Howard Hinnant, *chrono-compatible
-/// low-level date algorithms*, `civil_from_days`, for days that are not negative.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 
-    fn progress(stage: Stage, done: usize) -> Event {
-        Event::Progress { stage, done, total: 100, rate: 1.0, eta_seconds: None, detail: None }
-    }
-
-    fn entry(event: Event) -> Entry {
-        Entry { time: "2026-01-01T00:00:00.000Z".into(), elapsed: 0.0, event }
-    }
-
-    #[test]
-    fn dates_follow_the_calendar() {
-        let at = |seconds| rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(at(951_782_399), "2000-02-28T23:59:59.000Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000Z");
-        assert_eq!(at(1_704_067_199), "2023-12-31T23:59:59.000Z");
-        assert_eq!(at(1_709_251_200), "2024-03-01T00:00:00.000Z");
-    }
-
     #[test]
     fn an_entry_is_flat_json_and_comes_back() {
-        let entry = entry(Event::StageFinished { stage: Stage::Quantize, seconds: 1.25 });
+        let event = Event::StageFinished { stage: Stage::Quantize, seconds: 1.25 };
+        let entry = Entry { time: "2026-01-01T00:00:00.000Z".into(), elapsed: 0.0, event };
         let json = serde_json::to_string(&entry).unwrap();
         assert_eq!(
             json,
             r#"{"time":"2026-01-01T00:00:00.000Z","elapsed":0.0,"event":"stage_finished","stage":"quantize","seconds":1.25}"#
         );
         assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), entry);
-    }
-
-    #[test]
-    fn progress_is_thinned_but_the_last_of_a_stage_comes() {
-        let mut throttle = Throttle::default();
-        let ms = Duration::from_millis;
-        let mut admit = |event, at| -> Vec<Event> {
-            throttle.admit(entry(event), ms(at)).into_iter().map(|entry| entry.event).collect()
-        };
-        let stage = Stage::Statistics;
-        assert_eq!(admit(progress(stage, 1), 0).len(), 1, "the first");
-        assert_eq!(admit(progress(stage, 2), 50).len(), 0, "too soon");
-        assert_eq!(admit(progress(stage, 3), 210).len(), 1, "late enough");
-        assert_eq!(admit(progress(stage, 100), 220).len(), 1, "the total");
-        assert_eq!(admit(progress(Stage::Verify, 1), 230).len(), 1, "another stage");
-        assert_eq!(admit(progress(Stage::Verify, 2), 240).len(), 0);
-        let end = Event::StageFinished { stage: Stage::Verify, seconds: 1.0 };
-        assert_eq!(admit(end.clone(), 250), [progress(Stage::Verify, 2), end]);
-    }
-
-    #[test]
-    fn a_log_is_appended_to_after_a_torn_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let (events, state) = (folder.path().join("events.jsonl"), folder.path().join("state.json"));
-        let first = EventLog::open(&events, &state, Vec::new()).unwrap();
-        first.emit(Event::StageStarted { stage: Stage::Prepare });
-        drop(first);
-        OpenOptions::new().append(true).open(&events).unwrap().write_all(b"{\"time\":\"2026").unwrap();
-        let second = EventLog::open(&events, &state, Vec::new()).unwrap();
-        second.emit(Event::Interrupted);
-        let text = fs::read_to_string(&events).unwrap();
-        let lines: Vec<Entry> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines.len(), 2);
-        assert_eq!(second.state(), State::of_log(&text));
-        let stored: State = serde_json::from_str(&fs::read_to_string(&state).unwrap()).unwrap();
-        assert_eq!(stored, second.state());
     }
 }

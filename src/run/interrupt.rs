@@ -61,3 +61,25 @@ async fn listen(interrupt: Interrupt, mut ctrl_c: Signal, mut terminate: Signal)
         interrupt.set();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::*;
+
+    #[test]
+    fn the_first_signal_asks_and_does_not_end_the_process() {
+        let interrupt = Interrupt::install().unwrap();
+        assert!(!interrupt.is_set());
+        kill_process(getpid(), Signal::TERM).unwrap();
+        let patience = Instant::now() + Duration::from_secs(30);
+        while !interrupt.is_set() {
+            assert!(Instant::now() < patience, "the signal was not heard");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

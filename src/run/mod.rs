@@ -8,6 +8,7 @@
 pub mod compare;
 pub mod directory;
 mod error;
+pub mod event_log;
 pub mod events;
 pub mod fold;
 pub mod gates;
@@ -21,7 +22,8 @@ pub mod worker;
 pub use error::RunError;
 
 use directory::RunDirectory;
-use events::{Event, EventLog};
+use event_log::EventLog;
+use events::Event;
 use interrupt::Interrupt;
 use plan::Plan;
 use summary::Summary;

@@ -3,7 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::events::{Event, EventLog, Stage};
+use super::event_log::EventLog;
+use super::events::{Event, Stage};
 use super::interrupt::Interrupt;
 use crate::progress::Progress;
 

@@ -10,7 +10,8 @@
 use serde::Serialize;
 
 use super::directory::RunDirectory;
-use super::events::{Event, EventLog, Stage};
+use super::event_log::EventLog;
+use super::events::{Event, Stage};
 use super::interrupt::Interrupt;
 use super::plan::Plan;
 use super::sink::Sink;

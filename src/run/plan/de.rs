@@ -62,7 +62,7 @@ impl ShapeError {
                 })
                 .hint_option(nearest(&word, known).map(|word| format!("did you mean '{word}'?"))),
             Kind::Type { found, expected } => {
-                let hint = (expected == "text" && found != "nothing" && !found.starts_with("a "))
+                let hint = (expected == "text" && found != "empty" && !found.starts_with("a "))
                     .then(|| "put the value in quotes".to_string());
                 Problem::new(format!("{this} is {found}")).expected(expected).hint_option(hint)
             }
@@ -138,7 +138,7 @@ fn found(unexpected: Unexpected) -> String {
         Unexpected::Signed(value) => format!("the number {value}"),
         Unexpected::Float(value) => format!("the number {value}"),
         Unexpected::Str(value) => format!("the text '{value}'"),
-        Unexpected::Unit | Unexpected::Option => "nothing".to_string(),
+        Unexpected::Unit | Unexpected::Option => "empty".to_string(),
         Unexpected::Seq => "a list".to_string(),
         Unexpected::Map => "a mapping".to_string(),
         other => other.to_string(),

@@ -11,6 +11,8 @@ mod de;
 mod file;
 mod node;
 mod overrides;
+mod paths;
+mod preprocessing;
 mod problem;
 mod resolve;
 
@@ -19,11 +21,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use file::{
-    BiasCorrection, ColorOrder, EngineName, Gates, IgnoredScope, Method, Precision, Preprocessing, Preset,
-    ReportKind, RunFile, Steps,
+    BiasCorrection, EngineName, Gates, IgnoredScope, Method, Precision, Preset, ReportKind, RunFile,
 };
 use node::{Node, Segment, Target};
 use overrides::Override;
+pub use preprocessing::{ColorOrder, Preprocessing, Steps};
 pub use problem::PlanError;
 use problem::{Problem, Source};
 

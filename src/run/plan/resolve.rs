@@ -4,12 +4,13 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::dataset::Preprocess;
-
-use super::file::{Count, EngineName, Method, Preprocessing, ReportKind, RunFile, Steps};
+use super::file::{Count, EngineName, Method, ReportKind, RunFile};
 use super::node::{Segment, Target};
+use super::paths::{missing, models_near, tidy};
+use super::preprocessing::{Preprocessing, Steps};
 use super::problem::{Problem, nearest};
 use super::{CalibrationPlan, DatasetPlan, ModelPlan, OptimizePlan, PerformancePlan, Plan};
+use crate::dataset::Preprocess;
 use crate::project::host;
 
 /// The version of the run file format that this program reads.
@@ -351,49 +352,6 @@ impl Resolver<'_> {
         let joined = self.folder.join(text);
         tidy(&std::path::absolute(&joined).unwrap_or(joined))
     }
-}
-
-fn missing(keys: &[&str], path: &Path, text: &str, expected: &str) -> Problem {
-    let problem = Problem::new(format!("'{}' does not exist: {}", keys.join("."), path.display()));
-    let problem = problem.expected(expected);
-    if text.starts_with("~/") {
-        return problem.hint("`~` means nothing in a run file: write the home folder out");
-    }
-    problem.hint("paths are relative to the run file")
-}
-
-/// Resolves `..` and links in all but the last component, which keeps its own name: the name of a
-/// model should not turn into that of a file in some cache that it links to.
-fn tidy(path: &Path) -> PathBuf {
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => parent.canonicalize().unwrap_or_else(|_| tidy(parent)).join(name),
-        _ => path.canonicalize().unwrap_or_else(|_| path.to_path_buf()),
-    }
-}
-
-/// Up to five ONNX files beside `path` or, where its folder does not exist, beside the run file.
-fn models_near(path: &Path, folder: &Path) -> Vec<String> {
-    let listed = |folder: &Path| -> Vec<PathBuf> {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "onnx")).collect()
-    };
-    let mut found = path.parent().map(listed).unwrap_or_default();
-    if found.is_empty() {
-        found = listed(folder);
-    }
-    found.sort();
-    found
-        .iter()
-        .take(5)
-        .map(|near| {
-            let base = folder.canonicalize().unwrap_or_default();
-            near.strip_prefix(&base)
-                .or_else(|_| near.strip_prefix(folder))
-                .unwrap_or(near)
-                .display()
-                .to_string()
-        })
-        .collect()
 }
 
 fn path_of(keys: &[&str]) -> Vec<Segment> {

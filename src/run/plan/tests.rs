@@ -230,6 +230,23 @@ fn every_invalid_run_file_has_its_message() {
     insta::assert_snapshot!(messages);
 }
 
+/// The files they name are the user's, so only their shape is checked.
+#[test]
+fn the_run_files_to_copy_have_the_right_shape() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut count = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let node = parse_tree(&path, &read(&path).unwrap()).unwrap();
+            let shape: Result<RunFile, _> = de::from_node(&node);
+            assert!(shape.is_ok(), "{}: {shape:?}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 4, "only {count} run files in config/");
+}
+
 #[test]
 fn what_is_no_text_file_is_named() {
     let folder = workspace();

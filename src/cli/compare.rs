@@ -95,8 +95,18 @@ fn json(comparison: &Comparison) -> anyhow::Result<String> {
 fn text(comparison: &Comparison, output: Option<&PathBuf>) -> String {
     let reports = comparison.reports.summary();
     let mut lines = vec![
-        format!("first       {} ({}, {})", comparison.first.path, comparison.first.precision, summary_text::bytes(comparison.first.bytes)),
-        format!("second      {} ({}, {})", comparison.second.path, comparison.second.precision, summary_text::bytes(comparison.second.bytes)),
+        format!(
+            "first       {} ({}, {})",
+            comparison.first.path,
+            comparison.first.precision,
+            summary_text::bytes(comparison.first.bytes)
+        ),
+        format!(
+            "second      {} ({}, {})",
+            comparison.second.path,
+            comparison.second.precision,
+            summary_text::bytes(comparison.second.bytes)
+        ),
     ];
     lines.extend(comparison.speedup.iter().map(|s| {
         format!("speed       the second is {:.2} times as fast ({:.2} to {:.2})", s.ratio, s.low, s.high)

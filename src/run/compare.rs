@@ -74,8 +74,13 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
     let load = |model| Builtin.load(model, &LoadOptions::default());
     let sessions = [load(&first), load(&second)];
     let [a, b] = sessions;
-    let (a, b) = (a.map_err(|e| RunError::stage(Stage::Prepare, e))?, b.map_err(|e| RunError::stage(Stage::Prepare, e))?);
-    let shapes = |session: &dyn crate::engine::Session| session.outputs().iter().map(|o| o.shape.clone()).collect::<Vec<_>>();
+    let (a, b) = (
+        a.map_err(|e| RunError::stage(Stage::Prepare, e))?,
+        b.map_err(|e| RunError::stage(Stage::Prepare, e))?,
+    );
+    let shapes = |session: &dyn crate::engine::Session| {
+        session.outputs().iter().map(|o| o.shape.clone()).collect::<Vec<_>>()
+    };
     let (from, to) = (shapes(a.as_ref()), shapes(b.as_ref()));
     if from != to {
         let what = format!(

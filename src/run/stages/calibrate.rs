@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::checkpoint::Checkpoint;
 use super::prepare::Subject;
-use crate::dataset::{self, Dataset, Preprocess, PrefetchOptions, prefetch};
+use crate::dataset::{self, Dataset, PrefetchOptions, Preprocess, prefetch};
 use crate::engine::builtin::Builtin;
 use crate::engine::{Engine, LoadOptions};
 use crate::model::Model;
@@ -106,7 +106,10 @@ fn observe(
         Ok(Some(found)) => found,
         Ok(None) => Checkpoint::new(&key, 0, Vec::new(), Statistics::default()),
         Err(why) => {
-            progress.warn(&format!("{}: the checkpoint is not used, {why}; calibration starts anew", file.display()));
+            progress.warn(&format!(
+                "{}: the checkpoint is not used, {why}; calibration starts anew",
+                file.display()
+            ));
             Checkpoint::new(&key, 0, Vec::new(), Statistics::default())
         }
     };
@@ -115,9 +118,13 @@ fn observe(
         return Ok(start);
     }
     let threads = desk.plan.threads;
-    let rest = Dataset { items: subject.calibration.items[start.position..].to_vec(), ..subject.calibration.clone() };
+    let rest = Dataset {
+        items: subject.calibration.items[start.position..].to_vec(),
+        ..subject.calibration.clone()
+    };
     let images = Images::new(&rest, &subject.preprocess, threads, start.position, start.unreadable, progress);
-    let names = |infos: &[crate::engine::TensorInfo]| infos.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
+    let names =
+        |infos: &[crate::engine::TensorInfo]| infos.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
     let plain = Builtin.load(&subject.parent, &LoadOptions::default())?;
     let extra_outputs = placement.observed(&names(plain.inputs()), &names(plain.outputs()));
     let session = Builtin.load(&subject.parent, &LoadOptions { batch: 1, extra_outputs })?;
@@ -125,13 +132,21 @@ fn observe(
     let mut write_error = None;
     let save = |statistics: &Statistics| {
         let checkpoint = images.checkpoint(&key, statistics.clone());
-        let written = checkpoint.to_bytes().map_err(StageError::from).and_then(|b| Ok(atomic::write(&file, &b)?));
+        let written =
+            checkpoint.to_bytes().map_err(StageError::from).and_then(|b| Ok(atomic::write(&file, &b)?));
         if let Err(error) = written {
             write_error.get_or_insert(error);
         }
     };
-    let observed =
-        quantize::observe(session.as_ref(), placement, images.iter(), start.statistics, options, progress, save);
+    let observed = quantize::observe(
+        session.as_ref(),
+        placement,
+        images.iter(),
+        start.statistics,
+        options,
+        progress,
+        save,
+    );
     if let Some(error) = write_error {
         return Err(error);
     }

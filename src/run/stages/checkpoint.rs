@@ -24,7 +24,12 @@ pub(in crate::run) struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub fn new(key: &str, position: usize, unreadable: Vec<(String, String)>, statistics: Statistics) -> Checkpoint {
+    pub fn new(
+        key: &str,
+        position: usize,
+        unreadable: Vec<(String, String)>,
+        statistics: Statistics,
+    ) -> Checkpoint {
         Checkpoint { version: VERSION, key: key.into(), position, unreadable, statistics }
     }
 
@@ -35,8 +40,8 @@ impl Checkpoint {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e.to_string()),
         };
-        let checkpoint: Checkpoint =
-            serde_json::from_slice(&bytes).map_err(|e| format!("it is cut short or of another version ({e})"))?;
+        let checkpoint: Checkpoint = serde_json::from_slice(&bytes)
+            .map_err(|e| format!("it is cut short or of another version ({e})"))?;
         if checkpoint.version != VERSION {
             return Err(format!("it is of version {}, expected {VERSION}", checkpoint.version));
         }

@@ -14,7 +14,9 @@ use crate::run::RunError;
 use crate::run::directory::ARTIFACTS;
 use crate::run::events::{Event, Stage};
 use crate::run::gates;
-use crate::run::summary::{FileRecord, HostSummary, MANIFEST_SCHEMA, Manifest, ModelSummary, SCHEMA, Summary};
+use crate::run::summary::{
+    FileRecord, HostSummary, MANIFEST_SCHEMA, Manifest, ModelSummary, SCHEMA, Summary,
+};
 use crate::run::worker::Desk;
 
 /// Operators with weights, which are the layers that people count.
@@ -92,10 +94,14 @@ fn html(
         fact("folder", subject.calibration.root.display()),
         fact("preset", format!("{:?}", plan.optimize.preset).to_lowercase()),
         fact("bias correction", format!("{:?}", plan.optimize.bias_correction).to_lowercase()),
-        fact("speed", format!("{:.1} images/s on {} threads", summary.calibration.images_per_second, plan.threads)),
+        fact(
+            "speed",
+            format!("{:.1} images/s on {} threads", summary.calibration.images_per_second, plan.threads),
+        ),
         fact("peak memory", format!("{:.0} MB", summary.calibration.peak_rss_bytes as f64 / 1e6)),
     ];
-    let unquantized: Vec<&str> = calibrated.layers.iter().filter(|l| !l.quantized).map(|l| l.op_type.as_str()).collect();
+    let unquantized: Vec<&str> =
+        calibrated.layers.iter().filter(|l| !l.quantized).map(|l| l.op_type.as_str()).collect();
     if !unquantized.is_empty() {
         calibration.push(fact("nodes in FP32", unquantized.join(", ")));
     }
@@ -130,7 +136,8 @@ fn html(
 /// What went in and came out, without times, so that the same inputs give the same bytes.
 fn manifest(desk: &Desk, subject: &Subject, summary: &Summary) -> Result<Manifest, RunError> {
     let plan = serde_json::to_value(desk.plan).map_err(|e| RunError::stage(Stage::Report, e))?;
-    let record = |m: &ModelSummary| FileRecord { path: m.path.clone(), bytes: m.bytes, sha256: m.sha256.clone() };
+    let record =
+        |m: &ModelSummary| FileRecord { path: m.path.clone(), bytes: m.bytes, sha256: m.sha256.clone() };
     Ok(Manifest {
         schema: MANIFEST_SCHEMA.into(),
         calib8: env!("CARGO_PKG_VERSION").into(),
@@ -149,5 +156,9 @@ fn content(dataset: &Dataset) -> FileRecord {
         bytes += std::fs::metadata(&item.path).map_or(0, |m| m.len());
         text += &format!("{} {}\n", item.name, dataset::sha256(&item.path).unwrap_or_default());
     }
-    FileRecord { path: dataset.root.display().to_string(), bytes, sha256: hash::sha256_bytes(text.as_bytes()) }
+    FileRecord {
+        path: dataset.root.display().to_string(),
+        bytes,
+        sha256: hash::sha256_bytes(text.as_bytes()),
+    }
 }

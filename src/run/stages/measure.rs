@@ -47,14 +47,14 @@ pub(in crate::run) struct Matrix<'a> {
     pub layers: bool,
 }
 
-pub(in crate::run) fn run(desk: &Desk, subject: &Subject, optimized: &Optimized) -> Result<Performance, RunError> {
+pub(in crate::run) fn run(
+    desk: &Desk,
+    subject: &Subject,
+    optimized: &Optimized,
+) -> Result<Performance, RunError> {
     let plan = &desk.plan.performance;
-    let matrix = Matrix {
-        streams: &plan.streams,
-        batch: &plan.batch,
-        seconds: plan.seconds,
-        layers: plan.layers,
-    };
+    let matrix =
+        Matrix { streams: &plan.streams, batch: &plan.batch, seconds: plan.seconds, layers: plan.layers };
     let work = |progress: &dyn Progress| {
         let performance = measure(&subject.parent, &optimized.model, &subject.sample, &matrix, progress)?;
         let mut said: Vec<String> = performance.warnings.iter().map(ToString::to_string).collect();
@@ -65,7 +65,8 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject, optimized: &Optimized)
     let (performance, _) = desk.stage(Stage::Measure, work)?;
     desk.write_json("performance.json", &performance)?;
     let mut csv = Vec::new();
-    measure::layers::write_csv(&mut csv, &performance.layers).map_err(|e| RunError::stage(Stage::Measure, e))?;
+    measure::layers::write_csv(&mut csv, &performance.layers)
+        .map_err(|e| RunError::stage(Stage::Measure, e))?;
     desk.write("layers.csv", &csv)?;
     Ok(performance)
 }
@@ -84,8 +85,12 @@ pub(in crate::run) fn measure(
         let sessions = [Builtin.load(parent, &options)?, Builtin.load(optimized, &options)?];
         let input = [batch_of(image, *batch)?];
         for streams in matrix.streams {
-            let settings =
-                Settings { streams: *streams, batch: *batch, seconds: 2.0 * matrix.seconds, ..Settings::default() };
+            let settings = Settings {
+                streams: *streams,
+                batch: *batch,
+                seconds: 2.0 * matrix.seconds,
+                ..Settings::default()
+            };
             let [a, b] = [sessions[0].as_ref(), sessions[1].as_ref()];
             let paired = measure::compare(a, b, &input, &input, &settings, progress)?;
             for (model, timing) in [(ModelRole::Parent, &paired.a), (ModelRole::Optimized, &paired.b)] {
@@ -114,7 +119,8 @@ pub(in crate::run) fn measure(
         }
         if matrix.layers && performance.layers.is_empty() {
             let pair = [(sessions[0].as_ref(), &input[..]), (sessions[1].as_ref(), &input[..])];
-            let (a, b) = measure::layers::profile_pair(pair[0], pair[1], matrix.seconds * LAYER_SHARE, progress)?;
+            let (a, b) =
+                measure::layers::profile_pair(pair[0], pair[1], matrix.seconds * LAYER_SHARE, progress)?;
             performance.layers = measure::layers::join(&a, &b);
         }
     }

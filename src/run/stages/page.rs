@@ -128,11 +128,16 @@ fn measured(facts: &Facts) -> Vec<Fact> {
         fact("instruction sets", host.isa.join(", ")),
         fact("calib8", env!("CARGO_PKG_VERSION")),
         fact("engine", "builtin: tract for FP32, own kernels for INT8"),
-        fact("method", "parent and optimized in turns (ABBA), medians of rounds, bootstrap interval of the ratio"),
+        fact(
+            "method",
+            "parent and optimized in turns (ABBA), medians of rounds, bootstrap interval of the ratio",
+        ),
     ];
     if let Some(conditions) = &facts.performance.conditions {
         list.extend(conditions.governor.as_ref().map(|g| fact("frequency governor", g)));
-        list.extend(conditions.busy_before.map(|b| fact("in use by others before", format!("{:.0} %", b * 100.0))));
+        list.extend(
+            conditions.busy_before.map(|b| fact("in use by others before", format!("{:.0} %", b * 100.0))),
+        );
     }
     list
 }

@@ -100,7 +100,10 @@ fn warn_of_overlap(calibration: &Dataset, dataset: &Dataset, progress: &dyn Prog
 }
 
 /// The first image that can be decoded and preprocessed.
-pub(in crate::run) fn first_readable(dataset: &Dataset, preprocess: &Preprocess) -> Result<Array3<f32>, StageError> {
+pub(in crate::run) fn first_readable(
+    dataset: &Dataset,
+    preprocess: &Preprocess,
+) -> Result<Array3<f32>, StageError> {
     let mut first_error: Option<StageError> = None;
     for item in &dataset.items {
         match decode(&item.path) {
@@ -111,18 +114,25 @@ pub(in crate::run) fn first_readable(dataset: &Dataset, preprocess: &Preprocess)
         }
     }
     let why = first_error.map_or_else(|| "it is empty".to_string(), |e| format!("the first: {e}"));
-    Err(format!("{}: none of its {} images can be read ({why})", dataset.root.display(), dataset.items.len()).into())
+    Err(format!("{}: none of its {} images can be read ({why})", dataset.root.display(), dataset.items.len())
+        .into())
 }
 
 /// Whether preprocessed images have the shape that the model takes.
-pub(in crate::run) fn check_fit(model: &Model, preprocess: &Preprocess, sample: &Array3<f32>) -> Result<(), StageError> {
+pub(in crate::run) fn check_fit(
+    model: &Model,
+    preprocess: &Preprocess,
+    sample: &Array3<f32>,
+) -> Result<(), StageError> {
     let port = model.image_input()?;
     let wanted: Vec<usize> =
         port.dims.iter().skip(1).map(|d| if let Dim::Fixed(n) = d { *n } else { 0 }).collect();
     if wanted == sample.shape() {
         return Ok(());
     }
-    let [channels, height, width] = wanted[..] else { return Err("the model's input is not an image".into()) };
+    let [channels, height, width] = wanted[..] else {
+        return Err("the model's input is not an image".into());
+    };
     let what = format!(
         "preprocessing gives images of {:?} (channels, height, width), but input '{}' of {} takes {wanted:?}",
         sample.shape(),
@@ -130,8 +140,12 @@ pub(in crate::run) fn check_fit(model: &Model, preprocess: &Preprocess, sample: 
         model.path.display()
     );
     let hint = match (channels == preprocess.channels(), height == width) {
-        (false, _) => format!("set preprocess.color (rgb and bgr have 3 channels, y has 1; the model has {channels})"),
-        (true, true) => format!("set preprocess.crop to {height}, or preprocess.resize to [{width}, {height}]"),
+        (false, _) => {
+            format!("set preprocess.color (rgb and bgr have 3 channels, y has 1; the model has {channels})")
+        }
+        (true, true) => {
+            format!("set preprocess.crop to {height}, or preprocess.resize to [{width}, {height}]")
+        }
         (true, false) => format!("set preprocess.resize to [{width}, {height}]"),
     };
     Err(format!("{what}; {hint}").into())

@@ -50,7 +50,9 @@ pub(in crate::run) fn run(
         Ok(Evaluated { reports, thumbnails })
     };
     let (evaluated, _) = desk.stage(Stage::Report, work)?;
-    for (name, bytes) in files(&evaluated.reports, subject.classes()).map_err(|e| RunError::Stage { stage: Stage::Report, source: e })? {
+    for (name, bytes) in files(&evaluated.reports, subject.classes())
+        .map_err(|e| RunError::Stage { stage: Stage::Report, source: e })?
+    {
         desk.write(&name, &bytes)?;
     }
     Ok(evaluated)
@@ -127,7 +129,10 @@ pub(in crate::run) fn evaluate(
 }
 
 /// Name and content of each report file.
-pub(in crate::run) fn files(reports: &Reports, classes: &[String]) -> Result<Vec<(String, Vec<u8>)>, StageError> {
+pub(in crate::run) fn files(
+    reports: &Reports,
+    classes: &[String],
+) -> Result<Vec<(String, Vec<u8>)>, StageError> {
     let mut files = Vec::new();
     if let Some(report) = &reports.predictions {
         tables(Kind::Predictions, &report.rows, classes, &mut files)?;
@@ -141,7 +146,12 @@ pub(in crate::run) fn files(reports: &Reports, classes: &[String]) -> Result<Vec
     Ok(files)
 }
 
-fn tables<R: Row>(kind: Kind, rows: &[R], classes: &[String], files: &mut Vec<(String, Vec<u8>)>) -> Result<(), StageError> {
+fn tables<R: Row>(
+    kind: Kind,
+    rows: &[R],
+    classes: &[String],
+    files: &mut Vec<(String, Vec<u8>)>,
+) -> Result<(), StageError> {
     let (mut csv, mut json) = (Vec::new(), Vec::new());
     write_csv(rows, classes, &mut csv)?;
     write_json(rows, &mut json)?;
@@ -158,7 +168,8 @@ pub(in crate::run) fn thumbnails(reports: &Reports, dataset: &Dataset) -> BTreeM
         let image = decode(&item.path).ok()?;
         let mut bytes = Vec::new();
         let small = DynamicImage::ImageRgb8(shrink(&image));
-        let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(Cursor::new(&mut bytes), THUMBNAIL_QUALITY);
+        let encoder =
+            image::codecs::jpeg::JpegEncoder::new_with_quality(Cursor::new(&mut bytes), THUMBNAIL_QUALITY);
         small.write_with_encoder(encoder).ok()?;
         Some(Thumbnail { mime: "image/jpeg", bytes })
     };

@@ -61,7 +61,9 @@ fn verify(
         if p.len() != s.len() {
             return Err(format!("the INT8 model has {} outputs, its parent {}", s.len(), p.len()).into());
         }
-        let finite = |values: &[crate::engine::Value]| values.iter().all(|v| v.as_slice().iter().all(|x| x.is_finite()));
+        let finite = |values: &[crate::engine::Value]| {
+            values.iter().all(|v| v.as_slice().iter().all(|x| x.is_finite()))
+        };
         if finite(&p) && !finite(&s) {
             progress.warn("the INT8 model gives values that are not finite where its parent does not");
         }

@@ -132,7 +132,7 @@ pub(super) fn annotations(page: &Page<'_>, out: &mut impl Write) -> io::Result<(
     let s = &report.summary;
     let row = |name: &str, parent: f64, optimized: f64, rest: String| {
         format!(
-            "<tr><td>{name}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+            "<tr><th scope=\"row\">{name}</th><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
              <td>{rest}</td></tr>\n",
             percent(parent),
             percent(optimized),

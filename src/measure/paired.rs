@@ -1,0 +1,279 @@
+//! How much faster is the optimized model? Both are timed in turns; see the head of this room.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::schedule::{Record, Schedule, Track};
+use super::stats::{self, Interval, Ratio};
+use super::streams::{Span, Subject, with_streams};
+use super::warnings::{Seen, Warning};
+use super::{Conditions, MeasureError, host};
+use crate::engine::{Session, Value};
+use crate::progress::Progress;
+
+/// How long the host is watched before measuring starts.
+const LOOK_AROUND: Duration = Duration::from_millis(300);
+
+/// How to measure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Inferences that run at the same time, each on a thread and a core of its own.
+    pub streams: usize,
+    /// Images in one inference; the sessions must have been loaded with it.
+    pub batch: usize,
+    /// Time for warm-up and measuring together. At least three rounds are always made.
+    pub seconds: f64,
+    /// Measuring stops early once the width of the ratio's interval ÷ the ratio is at most this. 0 never
+    /// stops early.
+    pub narrow: f64,
+    /// Seed of the bootstrap.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { streams: 1, batch: 1, seconds: 10.0, narrow: 0.005, seed: 8 }
+    }
+}
+
+impl Settings {
+    fn check(&self) -> Result<(), MeasureError> {
+        let refuse = |name, value: String, expected| Err(MeasureError::Setting { name, value, expected });
+        if self.streams == 0 {
+            return refuse("streams", "0".into(), "1 or more");
+        }
+        if self.batch == 0 {
+            return refuse("batch", "0".into(), "1 or more");
+        }
+        if !(self.seconds > 0.0 && self.seconds <= 86_400.0) {
+            return refuse("seconds", self.seconds.to_string(), "a number above 0, up to a day");
+        }
+        if !(self.narrow >= 0.0) {
+            return refuse("narrow", self.narrow.to_string(), "0 or a small number such as 0.01");
+        }
+        Ok(())
+    }
+}
+
+/// Percentiles of the time of one inference (of a whole batch), in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+/// How fast one model is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Images per second of all streams together: the median of the rounds.
+    pub fps: Interval,
+    /// Over all timed inferences of all streams.
+    pub latency_ms: Latency,
+    /// Timed inferences.
+    pub inferences: usize,
+}
+
+impl Timing {
+    fn of(track: &Track, batch: usize) -> Timing {
+        let sorted = stats::sorted(&track.latencies_ms);
+        let at = |p| stats::percentile(&sorted, p);
+        Timing {
+            fps: stats::median_interval(&images_per_second(track, batch)),
+            latency_ms: Latency { p50: at(50.0), p90: at(90.0), p99: at(99.0) },
+            inferences: sorted.len(),
+        }
+    }
+}
+
+fn images_per_second(track: &Track, batch: usize) -> Vec<f64> {
+    track.per_second.iter().map(|n| n * batch as f64).collect()
+}
+
+/// Two models, timed in turns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairedResult {
+    /// The parent.
+    pub a: Timing,
+    /// The optimized model.
+    pub b: Timing,
+    /// Speed-up of the optimized model: the median of the rounds' ratios. That is not exactly the
+    /// ratio of the two median FPS; [`stats::paired_ratio`] says why.
+    pub ratio: Ratio,
+    /// Rounds of four turns.
+    pub rounds: usize,
+    /// What makes the numbers doubtful.
+    pub warnings: Vec<Warning>,
+    /// The host when measuring began.
+    pub conditions: Conditions,
+}
+
+/// One model, timed alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SingleResult {
+    /// Its speed.
+    pub timing: Timing,
+    /// Rounds of one turn.
+    pub rounds: usize,
+    /// What makes the numbers doubtful.
+    pub warnings: Vec<Warning>,
+    /// The host when measuring began.
+    pub conditions: Conditions,
+}
+
+/// Times `parent` and `optimized` in turns and says how much faster the latter is.
+///
+/// The inputs have the shapes of each session's inputs, batch included. The pass counts rounds to
+/// `progress`.
+///
+/// # Errors
+/// A setting makes no sense, an engine failed, memory or threads can't be had, or the user stopped.
+pub fn compare(
+    parent: &dyn Session,
+    optimized: &dyn Session,
+    inputs_parent: &[Value],
+    inputs_optimized: &[Value],
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<PairedResult, MeasureError> {
+    let subjects = [
+        Subject { name: "the parent", session: parent, inputs: inputs_parent },
+        Subject { name: "the optimized model", session: optimized, inputs: inputs_optimized },
+    ];
+    let clear = |record: &Record| {
+        let found = ratio_of(record, settings.seed);
+        (found.high - found.low) / found.ratio <= settings.narrow
+    };
+    let (record, warnings, conditions) = measure(&subjects, &[0, 1, 1, 0], settings, &clear, progress)?;
+    Ok(PairedResult {
+        a: Timing::of(&record.tracks[0], settings.batch),
+        b: Timing::of(&record.tracks[1], settings.batch),
+        ratio: ratio_of(&record, settings.seed),
+        rounds: record.rounds,
+        warnings,
+        conditions,
+    })
+}
+
+/// Times one model alone, for where there is nothing yet to compare it with.
+///
+/// # Errors
+/// As [`compare`].
+pub fn single(
+    session: &dyn Session,
+    inputs: &[Value],
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<SingleResult, MeasureError> {
+    let subjects = [Subject { name: "the model", session, inputs }];
+    let clear = |record: &Record| {
+        let fps = stats::median_interval(&record.tracks[0].per_second);
+        (fps.high - fps.low) / fps.median <= settings.narrow
+    };
+    let (record, warnings, conditions) = measure(&subjects, &[0], settings, &clear, progress)?;
+    let timing = Timing::of(&record.tracks[0], settings.batch);
+    Ok(SingleResult { timing, rounds: record.rounds, warnings, conditions })
+}
+
+fn ratio_of(record: &Record, seed: u64) -> Ratio {
+    let [parent, optimized] = [0, 1].map(|model| record.tracks[model].per_second.iter().copied());
+    let rounds: Vec<(f64, f64)> = parent.zip(optimized).collect();
+    stats::paired_ratio(&rounds, seed)
+}
+
+fn measure(
+    subjects: &[Subject<'_>],
+    order: &'static [usize],
+    settings: &Settings,
+    clear: &dyn Fn(&Record) -> bool,
+    progress: &dyn Progress,
+) -> Result<(Record, Vec<Warning>, Conditions), MeasureError> {
+    settings.check()?;
+    let (conditions, cores) = host::observe(LOOK_AROUND);
+    let used = &cores[..settings.streams.min(cores.len())];
+    let before = host::CpuClock::now();
+    let schedule =
+        Schedule { models: subjects.len(), order, budget: Duration::from_secs_f64(settings.seconds) };
+    let record = with_streams(subjects, settings.streams, used, |streams| {
+        let start = Instant::now();
+        let mut turn = |subject, length| streams.turn(subject, Span::For(length));
+        schedule.run(&|| start.elapsed(), &mut turn, clear, progress)
+    })?;
+    let stolen = host::CpuClock::now().stolen_since(&before, used).unwrap_or(0.0);
+    let fps = |track| images_per_second(track, settings.batch);
+    let models: Vec<_> = subjects.iter().map(|s| s.name).zip(record.tracks.iter().map(fps)).collect();
+    let seen = Seen {
+        conditions: &conditions,
+        streams: settings.streams,
+        pinned: record.pinned,
+        waited: record.waited.as_secs_f64() / record.elapsed.as_secs_f64().max(1e-9),
+        stolen,
+        models: &models,
+    };
+    let warnings = seen.warnings();
+    Ok((record, warnings, conditions))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::measure::Verdict;
+    use crate::measure::fake::Fake;
+    use crate::progress::Silent;
+
+    #[test]
+    fn a_batch_counts_as_many_images() {
+        let track = Track { per_second: vec![10.0, 11.0, 12.0], latencies_ms: vec![90.0, 100.0, 80.0] };
+        let timing = Timing::of(&track, 4);
+        assert_eq!((timing.fps.median, timing.latency_ms.p50, timing.inferences), (44.0, 90.0, 3));
+        assert!(timing.fps.low < 44.0 && 44.0 < timing.fps.high);
+    }
+
+    #[test]
+    fn the_names_in_json_are_those_of_the_summary() {
+        let fps = Interval { median: 1.0, low: 0.5, high: 1.5 };
+        let timing = Timing { fps, latency_ms: Latency { p50: 1.0, p90: 2.0, p99: 3.0 }, inferences: 7 };
+        let expected = serde_json::json!({
+            "fps": {"median": 1.0, "low": 0.5, "high": 1.5},
+            "latency_ms": {"p50": 1.0, "p90": 2.0, "p99": 3.0},
+            "inferences": 7,
+        });
+        assert_eq!(serde_json::to_value(timing).unwrap(), expected);
+        let ratio = Ratio { ratio: 2.0, low: 1.9, high: 2.1, verdict: Verdict::Faster };
+        let expected = serde_json::json!({"ratio": 2.0, "low": 1.9, "high": 2.1, "verdict": "faster"});
+        assert_eq!(serde_json::to_value(ratio).unwrap(), expected);
+    }
+
+    #[test]
+    fn both_models_run_in_every_stream() {
+        let (parent, optimized) = (Fake::default(), Fake::default());
+        let settings = Settings { streams: 2, seconds: 0.02, ..Settings::default() };
+        let result = compare(&parent, &optimized, &[], &[], &settings, &Silent).unwrap();
+        assert_eq!((parent.spawned(), optimized.spawned()), (2, 2));
+        assert!(result.rounds >= 3 && result.a.inferences > 0 && result.b.inferences > 0);
+        assert!(result.ratio.low <= result.ratio.ratio && result.ratio.ratio <= result.ratio.high);
+        let alone = single(&parent, &[], &settings, &Silent).unwrap();
+        assert!(alone.timing.fps.median > 0.0);
+    }
+
+    #[test]
+    fn senseless_settings_are_refused() {
+        let fake = Fake::default();
+        let good = Settings::default();
+        for (settings, name) in [
+            (Settings { streams: 0, ..good.clone() }, "streams = 0"),
+            (Settings { batch: 0, ..good.clone() }, "batch = 0"),
+            (Settings { seconds: f64::NAN, ..good.clone() }, "seconds = NaN"),
+            (Settings { seconds: -1.0, ..good.clone() }, "seconds = -1"),
+            (Settings { narrow: -1.0, ..good }, "narrow = -1"),
+        ] {
+            let said = single(&fake, &[], &settings, &Silent).unwrap_err().to_string();
+            assert!(said.contains(name), "{said}");
+        }
+    }
+}

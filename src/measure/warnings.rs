@@ -1,0 +1,237 @@
+//! What makes a measurement doubtful. Each warning says what was seen and what to do about it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Conditions;
+use super::stats;
+
+/// Spread of a model's rounds above which they are called noisy.
+const NOISY: f64 = 0.05;
+/// Share of the cores in use by others, above which they are called busy.
+const BUSY: f64 = 0.1;
+/// Share of time spent waiting for a core, or stolen by the host, that is worth a word.
+const LOST: f64 = 0.02;
+/// Below this many rounds, not even the smallest and the largest of them enclose the true median
+/// with 95 % (1 − 2 · ½ⁿ).
+const ENOUGH_ROUNDS: usize = 6;
+
+/// Something that was seen and that makes a measurement doubtful.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Warning {
+    /// The rounds of one model differ a lot.
+    Noisy {
+        /// Which model.
+        model: String,
+        /// 1.4826 · MAD ÷ median of the rounds' FPS.
+        spread: f64,
+    },
+    /// Others used the cores just before.
+    OtherLoad {
+        /// Share (0 to 1) of the allowed cores' time.
+        busy: f64,
+        /// Load average over the last minute.
+        load_average: Option<f64>,
+    },
+    /// The streams had to wait for others on their cores.
+    Waited {
+        /// Share (0 to 1) of the measuring time.
+        share: f64,
+    },
+    /// The host of the virtual machine gave the cores to somebody else.
+    Stolen {
+        /// Share (0 to 1) of the measuring time.
+        share: f64,
+    },
+    /// Streams share cores.
+    FewerCores {
+        /// Streams that were asked for.
+        streams: usize,
+        /// Cores that this process may run on.
+        cores: usize,
+    },
+    /// A cgroup grants less time than the streams want.
+    CpuLimit {
+        /// Streams that were asked for.
+        streams: usize,
+        /// Cores' worth of time that are granted.
+        limit: f64,
+    },
+    /// The system refused to keep streams on their cores.
+    NotPinned,
+    /// Too little time for a sound interval.
+    FewRounds {
+        /// Rounds that were finished.
+        rounds: usize,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+        match self {
+            Warning::Noisy { model, spread } => write!(
+                f,
+                "the speed of {model} varied by {} between rounds: close other programs, or measure longer \
+                 (performance.seconds)",
+                percent(*spread)
+            ),
+            Warning::OtherLoad { busy, load_average } => {
+                write!(f, "other programs used {} of the cores before measuring", percent(*busy))?;
+                if let Some(load) = load_average {
+                    write!(f, " (load average {load:.2})")?;
+                }
+                f.write_str(": FPS is lower than on a quiet machine; the ratio suffers less")
+            }
+            Warning::Waited { share } => write!(
+                f,
+                "other programs held the measured cores for {} of the time: close them, or give calib8 cores \
+                 of its own (taskset)",
+                percent(*share)
+            ),
+            Warning::Stolen { share } => write!(
+                f,
+                "the host of this virtual machine took {} of the measured cores' time: FPS is lower than it \
+                 could be; use a machine with dedicated cores",
+                percent(*share)
+            ),
+            Warning::FewerCores { streams, cores } => write!(
+                f,
+                "{streams} streams share {cores} {}: their latency is that of waiting for one another; use at most \
+                 {cores} (performance.streams)",
+                if *cores == 1 { "core" } else { "cores" }
+            ),
+            Warning::CpuLimit { streams, limit } => write!(
+                f,
+                "a cgroup limits this process to {limit:.2} cores, {streams} {} more: pauses are part of the \
+                 numbers; raise the limit (cpu.max) or use fewer streams",
+                if *streams == 1 { "stream wants" } else { "streams want" }
+            ),
+            Warning::NotPinned => f.write_str(
+                "the system did not let streams be pinned to cores: they may move while they are timed, which \
+                 adds noise",
+            ),
+            Warning::FewRounds { rounds } => write!(
+                f,
+                "only {rounds} rounds fitted into the time, too few for a sound interval: measure longer \
+                 (performance.seconds)"
+            ),
+        }
+    }
+}
+
+/// What was seen around and during a measurement.
+#[derive(Debug)]
+pub(super) struct Seen<'a> {
+    /// The host before the start.
+    pub conditions: &'a Conditions,
+    /// Streams that ran at a time.
+    pub streams: usize,
+    /// Whether each stream has stayed on a core of its own.
+    pub pinned: bool,
+    /// Share (0 to 1) of their time for which the streams waited for a core.
+    pub waited: f64,
+    /// Share (0 to 1) of the measured cores' time that the hypervisor took.
+    pub stolen: f64,
+    /// Name of each model and the FPS of its rounds.
+    pub models: &'a [(&'static str, Vec<f64>)],
+}
+
+impl Seen<'_> {
+    /// All that is worth a warning, the graver first.
+    pub(super) fn warnings(&self) -> Vec<Warning> {
+        let mut found = Vec::new();
+        let (streams, cores) = (self.streams, self.conditions.cores.len());
+        if streams > cores {
+            found.push(Warning::FewerCores { streams, cores });
+        }
+        if let Some(limit) = self.conditions.cpu_limit.filter(|limit| *limit < streams as f64) {
+            found.push(Warning::CpuLimit { streams, limit });
+        }
+        if self.waited > LOST && streams <= cores {
+            found.push(Warning::Waited { share: self.waited });
+        }
+        if self.stolen > LOST {
+            found.push(Warning::Stolen { share: self.stolen });
+        }
+        if let Some(busy) = self.conditions.busy_before.filter(|busy| *busy > BUSY) {
+            let load_average = self.conditions.load_average.map(|[minute, ..]| minute);
+            found.push(Warning::OtherLoad { busy, load_average });
+        }
+        if !self.pinned {
+            found.push(Warning::NotPinned);
+        }
+        for (model, fps) in self.models {
+            let spread = stats::relative_spread(fps);
+            if spread > NOISY {
+                found.push(Warning::Noisy { model: (*model).into(), spread });
+            }
+        }
+        let rounds = self.models.iter().map(|(_, fps)| fps.len()).min().unwrap_or(0);
+        if rounds < ENOUGH_ROUNDS {
+            found.push(Warning::FewRounds { rounds });
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quiet() -> Conditions {
+        Conditions {
+            cores: vec![0, 1],
+            cpu_limit: None,
+            governor: None,
+            load_average: Some([0.5, 0.4, 0.3]),
+            busy_before: Some(0.01),
+        }
+    }
+
+    fn warnings(conditions: &Conditions, streams: usize, waited: f64, fps: Vec<f64>) -> Vec<Warning> {
+        let models = [("the parent", fps)];
+        Seen { conditions, streams, pinned: true, waited, stolen: 0.0, models: &models }.warnings()
+    }
+
+    fn steady() -> Vec<f64> {
+        vec![100.0, 101.0, 99.0, 100.0, 100.5, 99.5]
+    }
+
+    #[test]
+    fn a_quiet_machine_warns_of_nothing() {
+        assert_eq!(warnings(&quiet(), 2, 0.0, steady()), []);
+    }
+
+    #[test]
+    fn each_sign_has_its_warning() {
+        assert_eq!(
+            warnings(&quiet(), 4, 0.5, steady()),
+            [Warning::FewerCores { streams: 4, cores: 2 }],
+            "waiting for one another is what too many streams do"
+        );
+        let limited = Conditions { cpu_limit: Some(1.5), ..quiet() };
+        assert_eq!(warnings(&limited, 2, 0.0, steady()), [Warning::CpuLimit { streams: 2, limit: 1.5 }]);
+        assert_eq!(warnings(&limited, 1, 0.0, steady()), []);
+        assert_eq!(warnings(&quiet(), 1, 0.4, steady()), [Warning::Waited { share: 0.4 }]);
+        let busy = Conditions { busy_before: Some(0.5), ..quiet() };
+        assert_eq!(
+            warnings(&busy, 1, 0.0, steady()),
+            [Warning::OtherLoad { busy: 0.5, load_average: Some(0.5) }]
+        );
+        let found = warnings(&quiet(), 1, 0.0, vec![100.0, 60.0, 90.0, 110.0, 70.0, 100.0]);
+        assert!(matches!(found[..], [Warning::Noisy { .. }]), "{found:?}");
+        assert_eq!(warnings(&quiet(), 1, 0.0, vec![100.0; 3]), [Warning::FewRounds { rounds: 3 }]);
+    }
+
+    #[test]
+    fn messages_say_what_was_seen_and_what_to_do() {
+        let said = Warning::FewerCores { streams: 4, cores: 2 }.to_string();
+        assert!(said.contains("4 streams share 2 cores") && said.contains("performance.streams"), "{said}");
+        let said = Warning::Noisy { model: "the parent".into(), spread: 0.123 }.to_string();
+        assert!(said.contains("the parent varied by 12 %") && said.contains("performance.seconds"), "{said}");
+        assert_eq!(serde_json::json!(Warning::NotPinned)["kind"], "not_pinned");
+    }
+}

@@ -100,7 +100,8 @@ impl Schedule {
             let more = left.as_secs_f64() / per_round.as_secs_f64().max(1e-9);
             // Half a round over the time is nearer to it than half a round under.
             let over = record.rounds >= LEAST_ROUNDS && more < 0.5;
-            let done = over || (record.rounds >= EARLIEST_STOP && record.rounds % 4 == 0 && clear(&record));
+            let done =
+                over || (record.rounds >= EARLIEST_STOP && record.rounds.is_multiple_of(4) && clear(&record));
             let expected = (record.rounds + more.round() as usize).max(LEAST_ROUNDS);
             progress.step(record.rounds, if done { record.rounds } else { expected }, None);
             if done {

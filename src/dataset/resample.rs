@@ -30,28 +30,28 @@ pub(super) fn resize(
     columns: Range<u32>,
     rows: Range<u32>,
 ) -> RgbImage {
-    let across = Weights::new(image.width(), width, columns.clone());
-    let down = Weights::new(image.height(), height, rows.clone());
+    // An axis whose length stays needs no pass.
+    let across = (width != image.width()).then(|| Weights::new(image.width(), width, columns.clone()));
+    let down = (height != image.height()).then(|| Weights::new(image.height(), height, rows.clone()));
 
     // Only the input rows that reach an output row.
-    let needed = down.inputs();
+    let needed = down.as_ref().map_or(rows.start as usize..rows.end as usize, Weights::inputs);
     let row_bytes = image.width() as usize * RGB;
     let narrow_row_bytes = columns.len() * RGB;
     let mut narrow = vec![0; needed.len() * narrow_row_bytes];
     let input_rows = image.as_raw().chunks_exact(row_bytes).skip(needed.start);
     for (source, target) in input_rows.zip(narrow.chunks_exact_mut(narrow_row_bytes)) {
-        if image.width() == width {
-            target.copy_from_slice(&source[columns.start as usize * RGB..][..narrow_row_bytes]);
-        } else {
-            resize_row(source, &across, target);
+        match &across {
+            Some(across) => resize_row(source, across, target),
+            None => target.copy_from_slice(&source[columns.start as usize * RGB..][..narrow_row_bytes]),
         }
     }
 
     let mut output = RgbImage::new(columns.len() as u32, rows.len() as u32);
-    if image.height() == height {
+    let Some(down) = down else {
         output.copy_from_slice(&narrow);
         return output;
-    }
+    };
     let mut sums = vec![0; narrow_row_bytes];
     for (window, target) in down.windows.iter().zip(output.chunks_exact_mut(narrow_row_bytes)) {
         let source = &narrow[(window.start - needed.start) * narrow_row_bytes..];

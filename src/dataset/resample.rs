@@ -5,6 +5,10 @@
 //! Pillow's `Resample.c`: a triangle filter that widens with the shrinking factor, its weights in
 //! fixed point with 22 fractional bits, rows first, then columns, each pass rounded to 8 bits.
 //!
+//! Pillow 13 changed one thing: it does the columns first where the height shrinks by more than twice
+//! as many pixels as the width. Here rows always come first, as in all Pillow releases before,
+//! with which nearly all models were made; the two orders differ by at most 1 (of 255) in a value.
+//!
 //! Each output pixel depends on nothing but its own window of the input, so a crop of the result
 //! is computed without the rest.
 
@@ -174,13 +178,14 @@ pub(super) mod tests {
         Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Hashes of `Image.fromarray(synthetic).resize((W, H), Image.BILINEAR).tobytes()`, Pillow 13.0.
+    /// Hashes of `Image.fromarray(synthetic).resize((W, h), BILINEAR).resize((W, H), BILINEAR)`, where h
+    /// is the height before: one pass a call, so that any release of Pillow does the rows first.
     #[test]
     fn resizing_is_bit_exact_with_pillow() {
         let golden = [
             (((500, 375), (341, 256)), "4fcc3373b8192f19"),
             (((375, 500), (256, 341)), "b6f63860e86b1372"),
-            (((333, 500), (224, 224)), "cee9540d26cc0204"),
+            (((333, 500), (224, 224)), "dc780b87da0c3f92"),
             (((32, 32), (96, 96)), "92f8262ecfd59dd0"),
             (((20, 10), (7, 31)), "3850a460c3a0e1dc"),
             (((640, 2), (80, 5)), "c19a8f5fe1cdeafe"),

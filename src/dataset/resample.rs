@@ -5,6 +5,10 @@
 //! Pillow's `Resample.c`: a triangle filter that widens with the shrinking factor, its weights in
 //! fixed point with 22 fractional bits, rows first, then columns, each pass rounded to 8 bits.
 //!
+//! Pillow 13 changed one thing: it does the columns first where the height shrinks by more than twice
+//! as many pixels as the width. Here rows always come first, as in all Pillow releases before,
+//! with which nearly all models were made; the two orders differ by at most 1 (of 255) in a value.
+//!
 //! Each output pixel depends on nothing but its own window of the input, so a crop of the result
 //! is computed without the rest.
 
@@ -30,30 +34,28 @@ pub(super) fn resize(
     columns: Range<u32>,
     rows: Range<u32>,
 ) -> RgbImage {
-    let across = Weights::new(image.width(), width, columns.clone());
-    let down = Weights::new(image.height(), height, rows.clone());
+    // An axis whose length stays needs no pass.
+    let across = (width != image.width()).then(|| Weights::new(image.width(), width, columns.clone()));
+    let down = (height != image.height()).then(|| Weights::new(image.height(), height, rows.clone()));
 
-    // Only the input rows that reach an output row; with the height kept, these are the rows
-    // themselves, not the wider windows of a filter.
-    let keeps_height = image.height() == height;
-    let needed = if keeps_height { rows.start as usize..rows.end as usize } else { down.inputs() };
+    // Only the input rows that reach an output row.
+    let needed = down.as_ref().map_or(rows.start as usize..rows.end as usize, Weights::inputs);
     let row_bytes = image.width() as usize * RGB;
     let narrow_row_bytes = columns.len() * RGB;
     let mut narrow = vec![0; needed.len() * narrow_row_bytes];
     let input_rows = image.as_raw().chunks_exact(row_bytes).skip(needed.start);
     for (source, target) in input_rows.zip(narrow.chunks_exact_mut(narrow_row_bytes)) {
-        if image.width() == width {
-            target.copy_from_slice(&source[columns.start as usize * RGB..][..narrow_row_bytes]);
-        } else {
-            resize_row(source, &across, target);
+        match &across {
+            Some(across) => resize_row(source, across, target),
+            None => target.copy_from_slice(&source[columns.start as usize * RGB..][..narrow_row_bytes]),
         }
     }
 
     let mut output = RgbImage::new(columns.len() as u32, rows.len() as u32);
-    if keeps_height {
+    let Some(down) = down else {
         output.copy_from_slice(&narrow);
         return output;
-    }
+    };
     let mut sums = vec![0; narrow_row_bytes];
     for (window, target) in down.windows.iter().zip(output.chunks_exact_mut(narrow_row_bytes)) {
         let source = &narrow[(window.start - needed.start) * narrow_row_bytes..];
@@ -176,13 +178,14 @@ pub(super) mod tests {
         Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Hashes of `Image.fromarray(synthetic).resize((W, H), Image.BILINEAR).tobytes()`, Pillow 13.0.
+    /// Hashes of `Image.fromarray(synthetic).resize((W, h), BILINEAR).resize((W, H), BILINEAR)`, where h
+    /// is the height before: one pass a call, so that any release of Pillow does the rows first.
     #[test]
     fn resizing_is_bit_exact_with_pillow() {
         let golden = [
             (((500, 375), (341, 256)), "4fcc3373b8192f19"),
             (((375, 500), (256, 341)), "b6f63860e86b1372"),
-            (((333, 500), (224, 224)), "cee9540d26cc0204"),
+            (((333, 500), (224, 224)), "dc780b87da0c3f92"),
             (((32, 32), (96, 96)), "92f8262ecfd59dd0"),
             (((20, 10), (7, 31)), "3850a460c3a0e1dc"),
             (((640, 2), (80, 5)), "c19a8f5fe1cdeafe"),

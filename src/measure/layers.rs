@@ -45,7 +45,8 @@ pub struct LayerRow {
     pub ratio: Option<f64>,
 }
 
-/// Times the layers of one model for `seconds`, at least three runs, on one pinned thread.
+/// Times the layers of one model for `seconds`, at least three runs, on one pinned thread. Layers that
+/// never ran, such as constants, are left out.
 ///
 /// The clock is read between layers, so their sum is a little more than an inference takes.
 ///
@@ -173,7 +174,7 @@ impl Bench<'_> {
             macs: layer.macs,
             median_us: stats::median(runs),
         };
-        layers.map(time).collect()
+        layers.filter(|(_, runs)| runs.iter().any(|us| *us > 0.0)).map(time).collect()
     }
 }
 
@@ -196,7 +197,7 @@ pub fn join(parent: &[LayerTime], optimized: &[LayerTime]) -> Vec<LayerRow> {
         match rows.iter().position(|row| row.name == layer.name && row.optimized.is_none()) {
             Some(found) => {
                 let row = &mut rows[found];
-                row.ratio = row.parent.as_ref().map(|p| p.median_us / layer.median_us);
+                row.ratio = row.parent.as_ref().and_then(|p| speedup(p.median_us, layer.median_us));
                 row.optimized = Some(layer.clone());
                 next = found + 1;
             }
@@ -214,6 +215,11 @@ pub fn join(parent: &[LayerTime], optimized: &[LayerTime]) -> Vec<LayerRow> {
         }
     }
     rows
+}
+
+/// `None` where a clock was too coarse to see one of the two.
+fn speedup(parent_us: f64, optimized_us: f64) -> Option<f64> {
+    (parent_us > 0.0 && optimized_us > 0.0).then(|| parent_us / optimized_us)
 }
 
 /// The first line of `layers.csv`. Times are medians in microseconds, `macs` multiply-accumulates,
@@ -267,7 +273,7 @@ mod tests {
 
     #[test]
     fn medians_per_layer_of_both_models() {
-        let parent = Fake::with_layers(&[("a", 40), ("b", 10)]);
+        let parent = Fake::with_layers(&[("a", 40), ("constant", 0), ("b", 10)]);
         let optimized = Fake::with_layers(&[("a", 8)]);
         let (p, o) = profile_pair((&parent, &[]), (&optimized, &[]), 0.0, &Silent).unwrap();
         assert_eq!(p.iter().map(|l| l.median_us.round()).collect::<Vec<_>>(), [40.0, 10.0]);
@@ -301,6 +307,12 @@ mod tests {
         assert_eq!(ratios, [None, Some(2.5), None, None, Some(2.0), Some(1.0), None]);
         assert_eq!(rows.iter().filter(|r| r.parent.is_some()).count(), parent.len());
         assert_eq!(rows.iter().filter(|r| r.optimized.is_some()).count(), optimized.len());
+    }
+
+    #[test]
+    fn a_time_of_zero_has_no_speedup() {
+        assert_eq!(join(&[layer("a", 0.0)], &[layer("a", 1.0)])[0].ratio, None);
+        assert_eq!(join(&[layer("a", 1.0)], &[layer("a", 0.0)])[0].ratio, None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Throughput, latency, per-layer time; paired comparison and its statistics.
 //!
 //! An FPS number is only worth something beside another one that was taken under the same
-//! conditions. So two models are timed in turns, A B B A, in one process and on the same cores:
+//! conditions. So two models are timed in turns, A B B A B A A B, in one process and on the same cores:
 //! what disturbs the machine for a while disturbs both alike, and a drift of its clock cancels
 //! within the round.
 //!

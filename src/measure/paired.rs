@@ -49,7 +49,7 @@ impl Settings {
         if !(self.seconds > 0.0 && self.seconds <= 86_400.0) {
             return refuse("seconds", self.seconds.to_string(), "a number above 0, up to a day");
         }
-        if !(self.narrow >= 0.0) {
+        if self.narrow.is_nan() || self.narrow < 0.0 {
             return refuse("narrow", self.narrow.to_string(), "0 or a small number such as 0.01");
         }
         Ok(())

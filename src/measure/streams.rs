@@ -104,10 +104,10 @@ pub fn with_streams<T>(
         }
         let result = body(&mut streams);
         drop(streams);
-        for (stream, thread) in threads.into_iter().enumerate() {
-            if thread.join().is_err() {
-                return Err(died(stream, "its thread panicked".into()));
-            }
+        // All are joined: the scope itself would panic over one that is left.
+        let ends: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+        if let Some(stream) = ends.iter().position(|end| end.is_err()) {
+            return Err(died(stream, "its thread panicked".into()));
         }
         result
     })

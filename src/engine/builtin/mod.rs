@@ -9,6 +9,7 @@
 mod arena;
 mod island;
 mod kernel;
+mod layers;
 mod lower;
 mod program;
 mod session;

@@ -1,6 +1,5 @@
 //! A tract plan behind the [`Session`] trait.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,9 +7,9 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core;
 
 use super::island::{self, Island};
+use super::layers::Layers;
 use super::lower::{self, Unfused};
-use super::program::StepOp;
-use crate::engine::{EngineError, Layer, LoadOptions, Precision, Runner, Session, TensorInfo, Value};
+use crate::engine::{EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
 use crate::model::{Model, pb, shapes};
 
 const ENGINE: &str = "builtin";
@@ -33,13 +32,7 @@ impl BuiltinSession {
             what: format!("{e:#}"),
         };
         let (proto, _) = lowered(model, options)?;
-        let mut onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-        island::register(&mut onnx);
-        let mut inference = onnx.model_for_proto_model(&proto).map_err(refused)?;
-        for (i, shape) in shapes.iter().enumerate() {
-            inference.set_input_fact(i, f32::fact(shape.as_slice()).into()).map_err(refused)?;
-        }
-        let typed = inference.into_optimized().map_err(refused)?;
+        let typed = shapes::guarded(|| optimized(&proto, &shapes)).map_err(refused)?;
         let named = |name: &str, shape: &[usize]| TensorInfo { name: name.into(), shape: shape.to_vec() };
         let inputs = model.inputs().iter().zip(&shapes).map(|(p, s)| named(&p.name, s)).collect();
         let mut outputs = Vec::new();
@@ -54,9 +47,22 @@ impl BuiltinSession {
             outputs.push(named(&name, shape));
         }
         let plan = typed.into_runnable().map_err(refused)?;
-        let layers = Layers::new(&plan, &proto);
+        // Where shapes can't be had, layers have no MACs.
+        let shapes = shapes::infer(model, options.batch).unwrap_or_default();
+        let layers = Layers::new(&plan, &proto, &shapes);
         Ok(BuiltinSession { plan, inputs, outputs, layers })
     }
+}
+
+/// The plan's model: `proto` with its inputs fixed to `shapes`.
+fn optimized(proto: &pb::ModelProto, shapes: &[Vec<usize>]) -> TractResult<TypedModel> {
+    let mut onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    island::register(&mut onnx);
+    let mut inference = onnx.model_for_proto_model(proto)?;
+    for (i, shape) in shapes.iter().enumerate() {
+        inference.set_input_fact(i, f32::fact(shape.as_slice()).into())?;
+    }
+    inference.into_optimized()
 }
 
 /// The graph that tract is given, and what of a quantized model stays FP32.
@@ -75,68 +81,6 @@ pub(super) fn lowered(
     let shapes = shapes::infer(model, options.batch)?;
     let lowered = lower::lower(&proto, &shapes);
     Ok((lowered.proto, lowered.unfused))
-}
-
-/// The layers of a plan, and where the time of each of its nodes goes.
-#[derive(Clone)]
-struct Layers {
-    layers: Arc<Vec<Layer>>,
-    /// By node of the plan: its layer, or the first of its layers if it is an island.
-    of_node: Arc<HashMap<usize, usize>>,
-}
-
-impl Layers {
-    fn new(plan: &TypedSimplePlan, proto: &pb::ModelProto) -> Layers {
-        let origins: HashMap<&str, &str> = proto
-            .graph
-            .iter()
-            .flat_map(|g| &g.node)
-            .filter(|n| !n.name.is_empty())
-            .map(|n| (n.name.as_str(), n.op_type.as_str()))
-            .collect();
-        let mut layers: Vec<Layer> = Vec::new();
-        let mut of_node = HashMap::new();
-        for id in plan.order_without_consts() {
-            let node = &plan.model().nodes()[*id];
-            if let Some(island) = node.op.downcast_ref::<Island>() {
-                of_node.insert(*id, layers.len());
-                layers.extend(island.program().steps.iter().map(|step| Layer {
-                    name: step.name.clone(),
-                    kind: step.kind.clone(),
-                    precision: match step.op {
-                        StepOp::Quantize { .. } | StepOp::Dequantize { .. } => Precision::Border,
-                        _ => Precision::Int8,
-                    },
-                    macs: step.macs,
-                }));
-                continue;
-            }
-            if node.op.name() == "Source" {
-                continue;
-            }
-            let (name, kind) = origin(&node.name, &origins).unwrap_or((&node.name, ""));
-            let kind = if kind.is_empty() { node.op.name().to_string() } else { kind.to_string() };
-            let known = layers.iter().position(|l| l.name == name && l.precision == Precision::Fp32);
-            let layer = known.unwrap_or_else(|| {
-                layers.push(Layer { name: name.to_string(), kind, precision: Precision::Fp32, macs: 0 });
-                layers.len() - 1
-            });
-            of_node.insert(*id, layer);
-        }
-        Layers { layers: Arc::new(layers), of_node: Arc::new(of_node) }
-    }
-}
-
-/// The ONNX node that a node of tract's plan was made from: tract appends `.part` to its name, once
-/// or more.
-fn origin<'a>(name: &'a str, origins: &HashMap<&'a str, &'a str>) -> Option<(&'a str, &'a str)> {
-    let mut prefix = name;
-    loop {
-        if let Some((name, kind)) = origins.get_key_value(prefix) {
-            return Some((name, kind));
-        }
-        prefix = &prefix[..prefix.rfind('.')?];
-    }
 }
 
 impl Session for BuiltinSession {

@@ -8,7 +8,7 @@ use super::text::{
 };
 use crate::report::{Prediction, PredictionRow, confusion};
 
-/// Confusion pairs shown; the CSV holds the rest.
+/// Confusion pairs shown, of those that occur more than once; the cards and the CSV hold the rest.
 const PAIRS_SHOWN: usize = 12;
 
 /// A card for each changed image, the largest divergence first.
@@ -17,10 +17,10 @@ pub(super) fn changed(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     let changed = report.changed();
     let images = plural(report.summary.images, "image");
     if changed.is_empty() {
-        return write!(
+        return writeln!(
             out,
             "<section><h2>Changed predictions</h2><p class=\"lead\">None: on all {images} that both models \
-             ran on, they predict the same class.</p></section>\n"
+             ran on, they predict the same class.</p></section>"
         );
     }
     write!(
@@ -36,7 +36,7 @@ pub(super) fn changed(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     out.write_all(b"</div>\n")?;
     if changed.len() > page.max_cards {
         let rest = plural((changed.len() - page.max_cards) as u64, "more changed image");
-        write!(out, "<p class=\"lead\">{rest}: see predictions.csv.</p>\n")?;
+        writeln!(out, "<p class=\"lead\">{rest}: see predictions.csv.</p>")?;
     }
     out.write_all(b"</section>\n")
 }
@@ -49,9 +49,9 @@ fn card(
 ) -> io::Result<()> {
     out.write_all(b"<article class=\"card\">\n")?;
     match page.thumbnails.get(&row.image) {
-        Some(picture) => write!(
+        Some(picture) => writeln!(
             out,
-            "<img alt=\"{}\" src=\"data:{};base64,{}\">\n",
+            "<img alt=\"{}\" src=\"data:{};base64,{}\">",
             esc(&row.image),
             esc(picture.mime),
             base64(&picture.bytes)
@@ -67,9 +67,9 @@ fn card(
         };
         write!(out, "<span>label <b>{}</b>{right}</span> ", esc(&class_name(page.classes, label)))?;
     }
-    write!(
+    writeln!(
         out,
-        "<span>KL {}</span> <span>rank {}</span></p>\n",
+        "<span>KL {}</span> <span>rank {}</span></p>",
         number(prediction.kl),
         prediction.rank_of_parent_class
     )?;
@@ -84,7 +84,7 @@ fn card(
             let name = esc(&name);
             write!(
                 out,
-                "<li{mark}><span class=\"class\" title=\"{name}\">{name}</span><svg aria-hidden=\"true\" \
+                "<li{mark}><span class=\"class\" title=\"{name}\"><span>{name}</span></span><svg aria-hidden=\"true\" \
                  width=\"100%\" height=\"8\"><rect class=\"track\" width=\"100%\" height=\"8\" rx=\"2\"/>\
                  <rect class=\"{class}\" width=\"{:.1}%\" height=\"8\" rx=\"2\"/></svg><span class=\"p\">{share:.2}\
                  </span></li>",
@@ -96,36 +96,32 @@ fn card(
     out.write_all(b"</div></article>\n")
 }
 
-/// Which class became which.
+/// Which class became which, where it happened more than once.
 pub(super) fn confusions(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     let Some(report) = &page.reports.predictions else { return Ok(()) };
     let pairs = confusion(&report.rows);
-    if pairs.is_empty() {
-        return Ok(());
-    }
-    let most = pairs[0].count as f64;
+    let shown = pairs.iter().take_while(|pair| pair.count > 1).take(PAIRS_SHOWN);
+    let Some(most) = shown.clone().next().map(|pair| pair.count as f64) else { return Ok(()) };
     out.write_all(
         b"<section><h2>Confusions</h2><div class=\"scroll\"><table class=\"sortable\">\n<thead><tr>\
           <th>Parent says</th><th>Optimized says</th><th class=\"n\">Images</th><th class=\"plot\" data-plain></th>\
           </tr></thead>\n<tbody>\n",
     )?;
-    for pair in pairs.iter().take(PAIRS_SHOWN) {
+    for pair in shown.clone() {
         writeln!(
             out,
-            "<tr><td>{}</td><td>{}</td><td class=\"n\" data-v=\"{}\">{}</td><td class=\"plot\">\
-             <svg aria-hidden=\"true\" width=\"100%\" height=\"8\"><rect class=\"optimized\" width=\"{:.1}%\" \
-             height=\"8\" rx=\"2\"/></svg></td></tr>",
+            "<tr><td>{}</td><td>{}</td>{}<td class=\"plot\"><svg aria-hidden=\"true\" width=\"100%\" \
+             height=\"8\"><rect class=\"optimized\" width=\"{:.1}%\" height=\"8\" rx=\"2\"/></svg></td></tr>",
             esc(&class_name(page.classes, pair.parent)),
             esc(&class_name(page.classes, pair.optimized)),
-            pair.count,
-            count(pair.count),
+            number_cell(Some(pair.count as f64), &count(pair.count)),
             pair.count as f64 / most * 100.0
         )?;
     }
     out.write_all(b"</tbody></table></div>\n")?;
-    if pairs.len() > PAIRS_SHOWN {
-        let rest = plural((pairs.len() - PAIRS_SHOWN) as u64, "more pair");
-        write!(out, "<p class=\"lead\">{rest}, none more frequent than these.</p>\n")?;
+    let rest = pairs.len() - shown.count();
+    if rest > 0 {
+        writeln!(out, "<p class=\"lead\">{} less frequent.</p>", plural(rest as u64, "further pair"))?;
     }
     out.write_all(b"</section>\n")
 }
@@ -136,7 +132,7 @@ pub(super) fn annotations(page: &Page<'_>, out: &mut impl Write) -> io::Result<(
     let s = &report.summary;
     let row = |name: &str, parent: f64, optimized: f64, rest: String| {
         format!(
-            "<tr><td>{name}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+            "<tr><th scope=\"row\">{name}</th><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
              <td>{rest}</td></tr>\n",
             percent(parent),
             percent(optimized),

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::page::{Fact, ModelFacts, Page};
-use super::text::{bytes, esc, plural};
+use super::text::{bytes, esc, plural, precision};
 use crate::report::Kind;
 
 /// Failed and unreadable images listed by name; the CSV files hold the rest.
@@ -49,9 +49,9 @@ fn list(out: &mut impl Write, title: &str, images: Vec<(&str, &str)>) -> io::Res
     if images.is_empty() {
         return Ok(());
     }
-    write!(
+    writeln!(
         out,
-        "<section><h2>{title} <span class=\"count\">{}</span></h2><dl class=\"sheet\">\n",
+        "<section><h2>{title} <span class=\"count\">{}</span></h2><dl class=\"sheet\">",
         images.len()
     )?;
     for (image, reason) in images.iter().take(IMAGES_SHOWN) {
@@ -83,7 +83,7 @@ fn fact(name: &str, value: impl Into<String>) -> Fact {
 
 fn model(who: &str, model: &ModelFacts) -> Vec<Fact> {
     vec![
-        fact(who, format!("{}, {}, {}", model.path, model.precision.to_uppercase(), bytes(model.bytes))),
+        fact(who, format!("{}, {}, {}", model.path, precision(&model.precision), bytes(model.bytes))),
         fact(&format!("{who} SHA-256"), &model.sha256),
     ]
 }
@@ -130,7 +130,7 @@ fn sheet(out: &mut impl Write, title: &str, facts: &[Fact]) -> io::Result<()> {
     if facts.is_empty() {
         return Ok(());
     }
-    write!(out, "<div><h2>{}</h2><dl class=\"sheet\">\n", esc(title))?;
+    writeln!(out, "<div><h2>{}</h2><dl class=\"sheet\">", esc(title))?;
     for fact in facts {
         writeln!(out, "<dt>{}</dt><dd>{}</dd>", esc(&fact.name), esc(&fact.value))?;
     }

@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn the_page_says_what_matters() {
         let sample = Sample::new(&ALL, Head::Logits);
-        let html = html(&sample.page());
+        let html = html(&sample.page()).replace('\u{a0}', " ");
         for words in [
             "3.23× faster",
             "95 % interval 3.19 – 3.27×",

@@ -10,6 +10,7 @@ pub(super) fn header(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     let failed = page.gates.iter().filter(|gate| !gate.passed).count();
     let badge = match (page.gates.len(), failed) {
         (0, _) => String::new(),
+        (1, 1) => "<p class=\"badge bad\">✗ gate failed</p>".to_string(),
         (1, 0) => "<p class=\"badge good\">✓ gate passed</p>".to_string(),
         (all, 0) => format!("<p class=\"badge good\">✓ all {all} gates passed</p>"),
         (all, failed) => format!("<p class=\"badge bad\">✗ {failed} of {all} gates failed</p>"),
@@ -39,7 +40,7 @@ fn verdict(page: &Page<'_>) -> String {
     }
     if page.parent.bytes > 0 {
         let share = page.optimized.bytes as f64 / page.parent.bytes as f64;
-        parts.push(format!("{} % of the size", number((share * 100.0).round())));
+        parts.push(format!("{:.0} % of the size", share * 100.0));
     }
     if let Some(report) = &page.reports.predictions {
         let s = &report.summary;
@@ -112,9 +113,9 @@ fn speed_tile(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     tile(out, "Speed-up", &times(s.ratio), class, &lines)
 }
 
-/// `built-in engine, 1 stream, batch 1`, escaped.
+/// `builtin · 1 stream · batch 1`, escaped.
 pub(super) fn setting(engine: &str, streams: usize, batch: usize) -> String {
-    format!("{} engine, {}, batch {batch}", esc(engine), plural(streams as u64, "stream"))
+    format!("{} · {} · batch {batch}", esc(engine), plural(streams as u64, "stream"))
 }
 
 fn size_tile(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
@@ -135,11 +136,11 @@ fn agreement_tile(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     };
     let s = &report.summary;
     let mut lines = vec![
-        format!("{} of {} unchanged", count(s.images - s.erroneous), plural(s.images, "prediction")),
+        format!("same class on {} of {}", count(s.images - s.erroneous), plural(s.images, "image")),
         format!("95 % interval {} – {}", percent(s.low), percent(s.high)),
     ];
     if let Some(kl) = s.mean_kl {
-        lines.push(format!("mean KL divergence {} nats", number(kl)));
+        lines.push(format!("mean KL {} nats", number(kl)));
     }
     if s.failed > 0 {
         lines.insert(0, format!("<b>{} failed</b>", plural(s.failed, "image")));
@@ -156,11 +157,11 @@ fn accuracy_tile(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     let lines = [
         format!("parent {}, n = {}", percent(s.parent.top1), count(s.images)),
         format!(
-            "change {} points ({} to {}){}",
+            "change {} points{}, interval {} to {}",
             points(-s.drop),
+            if noise { ", within noise" } else { "" },
             points(-s.drop_high),
-            points(-s.drop_low),
-            if noise { ", within noise" } else { "" }
+            points(-s.drop_low)
         ),
         format!("top-5 {} → {}", percent(s.parent.top5), percent(s.optimized.top5)),
     ];
@@ -221,7 +222,7 @@ fn wording(gate: &Gate) -> (&str, fn(f64) -> String) {
     match gate.name.as_str() {
         "min_speedup" => ("Speed-up at least", times),
         "min_agreement" => ("Agreement with parent at least", percent),
-        "max_drop" => ("Top-1 drop at most", |value| format!("{} points", number(value))),
+        "max_drop" => ("Top-1 drop at most", |value| format!("{value:.2} points")),
         other => (other, number),
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::overview::setting;
 use super::page::{LayerRow, Page, Performance};
-use super::text::{count, esc, macs, number, number_cell, number_or_dash, times};
+use super::text::{count, esc, macs, number, number_cell, number_or_dash, precision, times};
 
 /// Layers shown before the reader asks for all of them.
 const LAYERS_SHOWN: usize = 20;
@@ -31,11 +31,12 @@ pub(super) fn throughput(page: &Page<'_>, out: &mut impl Write) -> io::Result<()
         let ratio =
             page.speedup.iter().find(|s| s.engine == engine && s.streams == streams && s.batch == batch);
         let ratio = ratio.map_or_else(String::new, |s| {
-            format!("<b>{}</b> <span>{} – {}</span>", times(s.ratio), number(s.low), number(s.high))
+            let note = if s.high < 1.0 { "<b class=\"bad\">slower</b> " } else { "" };
+            format!("{note}<b>{}</b> <span>{} – {}</span>", times(s.ratio), number(s.low), number(s.high))
         });
-        write!(
+        writeln!(
             out,
-            "<figure><figcaption><span>{}</span><span class=\"ratio\">{ratio}</span></figcaption>\n",
+            "<figure><figcaption><span>{}</span><span class=\"ratio\">{ratio}</span></figcaption>",
             setting(engine, streams, batch)
         )?;
         for p in page.performance.iter().filter(here) {
@@ -102,17 +103,17 @@ pub(super) fn layers(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     let scale = layers.iter().map(|layer| longest(layer)).fold(f64::MIN_POSITIVE, f64::max);
     let parent: f64 = layers.iter().filter_map(|layer| layer.parent_us).sum();
     let optimized: f64 = layers.iter().filter_map(|layer| layer.optimized_us).sum();
-    write!(
+    writeln!(
         out,
         "<section><h2>Layers</h2><p class=\"lead\">Time of one inference, from a pass of its own: \
-         {} µs in the parent, {} µs in the optimized model. Share is of the optimized model's time.</p>\n",
+         {} µs in the parent, {} µs in the optimized model. Share is of the optimized model's time.</p>",
         number(parent),
         number(optimized)
     )?;
     if layers.len() > LAYERS_SHOWN {
-        write!(
+        writeln!(
             out,
-            "<label class=\"more\"><input type=\"checkbox\" id=\"all-layers\"> show all {} layers</label>\n",
+            "<label class=\"more\"><input type=\"checkbox\" id=\"all-layers\"> show all {} layers</label>",
             layers.len()
         )?;
     }
@@ -136,7 +137,7 @@ fn layer_row(
     total_us: f64,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let precision = match (layer.precision_parent.to_uppercase(), layer.precision_optimized.to_uppercase()) {
+    let formats = match (precision(&layer.precision_parent), precision(&layer.precision_optimized)) {
         (parent, optimized) if parent == optimized || optimized.is_empty() => parent,
         (parent, optimized) if parent.is_empty() => optimized,
         (parent, optimized) => format!("{parent} → {optimized}"),
@@ -153,7 +154,7 @@ fn layer_row(
         if hidden { " class=\"hidden\"" } else { "" },
         esc(&layer.name),
         esc(&layer.kind),
-        esc(&precision)
+        esc(&formats)
     )?;
     for time in [layer.parent_us, layer.optimized_us] {
         out.write_all(number_cell(time, &number_or_dash(time)).as_bytes())?;

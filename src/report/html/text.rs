@@ -33,12 +33,17 @@ pub(super) fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
     }
     grouped
+}
+
+/// A number format as it is written: `FP32`, but `border`.
+pub(super) fn precision(name: &str) -> String {
+    if name.contains(|c: char| c.is_ascii_digit()) { name.to_uppercase() } else { name.to_string() }
 }
 
 /// Three significant digits; from 1000 on, a whole number with separators; `e` notation below 0.001.
@@ -74,13 +79,13 @@ pub(super) fn percent(share: f64) -> String {
         return "–".to_string();
     }
     if value == 100.0 || value == 0.0 {
-        return format!("{value:.0} %");
+        return format!("{value:.0}\u{a0}%");
     }
     let text = format!("{value:.1}");
     match text.as_str() {
-        "100.0" => "> 99.9 %".to_string(),
-        "0.0" | "-0.0" => "< 0.1 %".to_string(),
-        _ => format!("{} %", text.replace('-', "−")),
+        "100.0" => "> 99.9\u{a0}%".to_string(),
+        "0.0" | "-0.0" => "< 0.1\u{a0}%".to_string(),
+        _ => format!("{}\u{a0}%", text.replace('-', "−")),
     }
 }
 
@@ -191,7 +196,7 @@ mod tests {
         let cases =
             [(1.0, "100 %"), (0.9999, "> 99.9 %"), (0.967, "96.7 %"), (0.0001, "< 0.1 %"), (0.0, "0 %")];
         for (share, text) in cases {
-            assert_eq!(percent(share), text);
+            assert_eq!(percent(share).replace('\u{a0}', " "), text);
         }
         assert_eq!(
             (points(0.004), points(-0.013), points(0.0001)),

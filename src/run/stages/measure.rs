@@ -57,9 +57,15 @@ pub(in crate::run) fn run(
         Matrix { streams: &plan.streams, batch: &plan.batch, seconds: plan.seconds, layers: plan.layers };
     let work = |progress: &dyn Progress| {
         let performance = measure(&subject.parent, &optimized.model, &subject.sample, &matrix, progress)?;
-        let mut said: Vec<String> = performance.warnings.iter().map(ToString::to_string).collect();
-        said.dedup();
-        said.iter().for_each(|w| progress.warn(w));
+        let mut kinds = Vec::new();
+        for warning in &performance.warnings {
+            // Every setting sees the same machine: the first warning of a kind speaks for all.
+            let kind = std::mem::discriminant(warning);
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+                progress.warn(&warning.to_string());
+            }
+        }
         Ok(performance)
     };
     let (performance, _) = desk.stage(Stage::Measure, work)?;

@@ -1,0 +1,152 @@
+//! Datasets that can't be used, and images that can't be read among those that can.
+
+use std::fs;
+
+use super::support::{TRACES, Workspace, fixture, names};
+
+/// Runs on a dataset that can't be used; gives the message.
+fn refused(workspace: &Workspace, arguments: &[&str]) -> String {
+    let done = workspace.run(arguments);
+    assert_eq!(done.code, Some(1), "{done}");
+    assert_eq!(names(&workspace.path("out")), TRACES, "{done}");
+    workspace.normalized(done.error()) + "\n\n"
+}
+
+/// With these lines as labels of the tiny model's images.
+fn with_labels(lines: &str) -> Workspace {
+    let workspace = Workspace::tiny_with_images();
+    fs::write(workspace.path("labels.txt"), lines).unwrap();
+    workspace.set_dataset("dataset: {path: images, labels: labels.txt}");
+    workspace
+}
+
+/// On a folder of images that holds these fixtures.
+fn with_files(files: &[&str]) -> Workspace {
+    let workspace = Workspace::tiny();
+    fs::create_dir(workspace.path("images")).unwrap();
+    for file in files {
+        let name = file.rsplit('/').next().unwrap();
+        fs::copy(fixture(file), workspace.path("images").join(name)).unwrap();
+    }
+    workspace.set_dataset("dataset: {path: images}");
+    workspace
+}
+
+const CORRUPT: [&str; 2] = ["odd/corrupt.jpg", "odd/not_an_image.png"];
+
+#[test]
+fn every_bad_dataset_has_its_message() {
+    let mut messages = refused(&with_files(&[]), &[]);
+    messages += &refused(&with_files(&["odd/text.onnx"]), &[]);
+    messages += &refused(&with_files(&CORRUPT), &[]);
+    for labels in [
+        "",
+        "tiny_00.png 0\ntiny_98.png 1\ntiny_99.png 2\n",
+        "tiny_00.png 0\ntiny_01.png 4\n",
+        "tiny_00.png 1\ntiny_01.png 4\n",
+        "tiny_00.png 0\ntiny_01.png 1\ntiny_00.png 0\n",
+        "tiny_00.png cat\n",
+        "tiny_00.png -1\n",
+        "tiny_00.png\n",
+    ] {
+        messages += &refused(&with_labels(labels), &[]);
+    }
+    let workspace = with_labels("tiny_00.png 3\n");
+    fs::write(workspace.path("classes.txt"), "one\ntwo\n").unwrap();
+    messages += &refused(&workspace, &["--set", "dataset.classes=classes.txt"]);
+    insta::assert_snapshot!(messages);
+}
+
+#[test]
+fn every_bad_calibration_dataset_has_its_message() {
+    let mut messages = String::new();
+    for files in [&[][..], &CORRUPT] {
+        let workspace = with_files(files);
+        workspace.set_dataset(&format!("dataset: {{path: '{}'}}", fixture("tiny/images").display()));
+        messages += &refused(&workspace, &["--set", "optimize.dataset.path=images"]);
+    }
+    insta::assert_snapshot!(messages);
+}
+
+#[test]
+fn images_that_do_not_fit_the_model_say_which_step_to_change() {
+    let workspace = Workspace::tiny();
+    let mut messages = refused(&workspace, &["--set", "preprocess.crop=12"]);
+    let gray = Workspace::tiny();
+    let steps = "preprocess={resize_short: 18, crop: 16, color: y, scale: 1}";
+    messages += &refused(&gray, &["--set", steps]);
+    insta::assert_snapshot!(messages);
+}
+
+#[test]
+fn a_dataset_that_is_not_there_is_an_error_of_the_run_file() {
+    let workspace = Workspace::tiny();
+    workspace.set_dataset("dataset: {path: gone, labels: gone.txt}");
+    let done = workspace.run(&[]);
+    assert_eq!(done.code, Some(2), "{done}");
+    insta::assert_snapshot!(workspace.normalized(done.error()));
+    assert_eq!(names(&workspace.root()), ["run.yaml"]);
+}
+
+#[test]
+fn a_corrupt_image_among_good_ones_is_listed_and_counted_and_the_run_goes_on() {
+    let workspace = Workspace::tiny_with_images();
+    for file in CORRUPT {
+        let name = file.rsplit('/').next().unwrap();
+        // One sorts before the good images, one between them.
+        let name = if name.ends_with(".jpg") { "a_corrupt.jpg" } else { "tiny_05x.png" };
+        fs::copy(fixture(file), workspace.path("images").join(name)).unwrap();
+    }
+    let done = workspace.run(&[]);
+    assert_eq!(done.code, Some(0), "{done}");
+    assert!(done.stderr.contains("2 of 18 calibration images can't be read"), "{done}");
+    assert!(done.stderr.contains("2 of 18 images can't be read and are in no report"), "{done}");
+    assert!(done.stderr.contains("a_corrupt.jpg: "), "{done}");
+    let summary = workspace.summary();
+    assert_eq!(summary["calibration"]["images"], 16);
+    let reports = &summary["reports"];
+    assert_eq!(reports["predictions"]["images"], 16);
+    assert_eq!(reports["predictions"]["unreadable"], 2);
+    let unreadable: Vec<_> = reports["unreadable"].as_array().unwrap().iter().map(|u| &u["image"]).collect();
+    assert_eq!(unreadable, ["a_corrupt.jpg", "tiny_05x.png"]);
+    let csv = String::from_utf8(workspace.output("predictions.csv")).unwrap();
+    for name in ["a_corrupt.jpg", "tiny_05x.png"] {
+        let row = csv.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(row.contains("image"), "the reason stands in the row: {row}");
+    }
+    let page = String::from_utf8(workspace.output("report.html")).unwrap();
+    assert!(page.contains("a_corrupt.jpg") && page.contains("tiny_05x.png"));
+}
+
+/// Whether an image can be cropped shows only once it is decoded; it is then as unreadable as one that
+/// can't be.
+#[test]
+fn an_image_smaller_than_the_crop_does_not_stop_the_run() {
+    let workspace = Workspace::tiny_with_images();
+    fs::copy(fixture("odd/one_pixel.png"), workspace.path("images/a_pixel.png")).unwrap();
+    let done = workspace.run(&["--set", "preprocess={crop: 16, scale: 0.0039}"]);
+    assert_eq!(done.code, Some(0), "{done}");
+    let unreadable = &workspace.summary()["reports"]["unreadable"];
+    assert_eq!(unreadable[0]["image"], "a_pixel.png");
+    assert!(unreadable[0]["reason"].as_str().unwrap().contains("smaller than the crop"), "{unreadable}");
+    assert_eq!(unreadable.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn every_format_of_image_runs() {
+    let files = [
+        "odd/gray.png",
+        "odd/gray16.png",
+        "odd/rgba.png",
+        "odd/palette.png",
+        "odd/cmyk.jpg",
+        "odd/exif_rotated.jpg",
+        "odd/animated.gif",
+        "odd/photo.webp",
+        "odd/photo.bmp",
+        "odd/one_pixel.png",
+    ];
+    let summary = with_files(&files).passes(&[]);
+    assert_eq!(summary["reports"]["predictions"]["images"], files.len());
+    assert_eq!(summary["reports"]["unreadable"].as_array().unwrap().len(), 0);
+}

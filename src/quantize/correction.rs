@@ -40,14 +40,13 @@ pub(super) fn bias_shift(
             let real = weights.index_axis(Axis(axis), channel);
             let stored = quantized.values.index_axis(Axis(axis), channel);
             let scale = f64::from(quantized.scales[channel]);
+            // In C order the input channel is the slowest index, the kernel the faster ones.
+            let kernel = (real.len() / per_group).max(1);
             let sum: f64 = real
-                .axis_iter(Axis(0))
-                .zip(stored.axis_iter(Axis(0)))
-                .zip(means)
-                .map(|((real, stored), mean)| {
-                    let error = |(w, q): (&f32, &i8)| f64::from(*w) - f64::from(*q) * scale;
-                    mean * real.iter().zip(&stored).map(error).sum::<f64>()
-                })
+                .iter()
+                .zip(&stored)
+                .enumerate()
+                .map(|(at, (w, q))| means[at / kernel] * (f64::from(*w) - f64::from(*q) * scale))
                 .sum();
             sum as f32
         })

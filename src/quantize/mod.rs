@@ -54,8 +54,12 @@ pub enum RangeMethod {
     /// The smallest and the largest value of all images.
     MinMax,
     /// The mean over the images of each image's smallest and largest value.
-    #[default]
     MeanMinMax,
+    /// The part of min-max whose squared error of rounding and clipping is least. On the seven
+    /// classifiers it was measured on it came nearest to the FP32 model by KL divergence in all
+    /// but one.
+    #[default]
+    Mse,
 }
 
 /// How the shift of a layer's mean output is undone.

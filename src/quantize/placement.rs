@@ -100,7 +100,9 @@ pub struct Placement {
 pub fn place(model: &Model, options: &Options) -> Result<Placement, QuantizeError> {
     let graph = model.graph();
     let scope = Scope::resolve(&options.ignored, graph)?;
-    let placer = Placer { graph, index: Index::new(graph), shapes: shapes::infer(model, 1)?, scope };
+    let mut shapes = shapes::infer(model, 1)?;
+    shapes.extend(model.inputs().into_iter().map(|i| i.name).zip(shapes::input_shapes(model, 1)?));
+    let placer = Placer { graph, index: Index::new(graph), shapes, scope };
     let (mut nodes, mut left) = placer.candidates();
     placer.prune(&mut nodes, &mut left);
     if !nodes.iter().any(|n| matches!(n.kind, NodeKind::Weighted { .. })) {
@@ -363,4 +365,145 @@ impl Placer<'_> {
 /// Whether the output lies within the bounds of the inputs.
 fn keeps_bounds(kind: NodeKind) -> bool {
     matches!(kind, NodeKind::Move | NodeKind::Concat | NodeKind::Pool)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::model::graph::{node, with_int};
+    use crate::quantize::IgnoredScope;
+    use crate::quantize::testing::Builder;
+
+    fn placed(model: &Model) -> Placement {
+        place(model, &Options::default()).unwrap()
+    }
+
+    fn tensors(placement: &Placement) -> Vec<(&str, usize)> {
+        placement.tensors.iter().map(|t| (t.name.as_str(), t.group)).collect()
+    }
+
+    fn reason<'a>(placement: &'a Placement, name: &str) -> &'a str {
+        placement.left.iter().find(|l| l.name == name).map_or("", |l| &l.reason)
+    }
+
+    #[test]
+    fn a_residual_block_is_int8_up_to_the_float_logits() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let stem = b.conv("stem", "input", 4, 4, 3, 1);
+        let stem = b.op("Relu", "relu", &[&stem]);
+        let branch = b.conv("branch", &stem, 4, 4, 3, 4);
+        let sum = b.op("Add", "sum", &[&branch, &stem]);
+        let pooled = b.op("GlobalAveragePool", "pool", &[&sum]);
+        let flat = b.op("Flatten", "flat", &[&pooled]);
+        let logits = b.gemm("head", &flat, 4, 3);
+        let placement = placed(&b.model(&logits, &[1, 3]));
+        let nodes: Vec<_> = placement.nodes.iter().map(|n| (n.name.as_str(), n.kind, n.activation)).collect();
+        assert_eq!(
+            nodes,
+            [
+                ("stem", NodeKind::Weighted { channel_axis: 0 }, Some(1)),
+                ("branch", NodeKind::Weighted { channel_axis: 0 }, None),
+                ("sum", NodeKind::Add, None),
+                ("pool", NodeKind::Pool, None),
+                ("flat", NodeKind::Move, None),
+                ("head", NodeKind::Weighted { channel_axis: 0 }, None),
+            ]
+        );
+        assert_eq!(
+            tensors(&placement),
+            [("input", 0), (&*stem, 1), (&*branch, 2), (&*sum, 3), (&*pooled, 4), (&*flat, 4)]
+        );
+        assert!(placement.left.is_empty());
+        assert_eq!(placement.tensors[1].bounds, Bounds::ZeroTo(f32::INFINITY));
+    }
+
+    #[test]
+    fn a_pooled_head_stays_float_after_its_conv() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let x = b.conv("conv", "input", 4, 4, 3, 1);
+        let x = b.op("GlobalAveragePool", "pool", &[&x]);
+        let x = b.op("Flatten", "flat", &[&x]);
+        let placement = placed(&b.model(&x, &[1, 4]));
+        assert_eq!(placement.nodes.len(), 1);
+        assert_eq!(reason(&placement, "pool"), "no INT8 node reads its result");
+        assert_eq!(reason(&placement, "flat"), "no INT8 node reads its result");
+    }
+
+    fn concat(second: &str, other_reader: bool) -> Placement {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let left = b.conv("left", "input", 4, 2, 1, 1);
+        let left = b.op("Relu", "left_relu", &[&left]);
+        let right = b.conv("right", "input", 4, 2, 3, 1);
+        let right = if second.is_empty() { right } else { b.op(second, "right_act", &[&right]) };
+        let joined = b.push(with_int(node("Concat", "join", &[&left, &right], &[]), "axis", 1));
+        let mut x = b.conv("next", &joined, 4, 2, 1, 1);
+        if other_reader {
+            x = b.op("Add", "extra", &[&x, &left]);
+        }
+        let x = b.conv("last", &x, 2, 2, 1, 1);
+        placed(&b.model(&x, &[1, 2, 8, 8]))
+    }
+
+    #[test]
+    fn a_concat_of_tensors_it_alone_reads_shares_one_scale() {
+        let groups: Vec<usize> = concat("Relu", false).tensors.iter().map(|t| t.group).collect();
+        assert_eq!(groups, [0, 1, 1, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_concat_keeps_its_own_scale_beside_other_readers_or_other_signs() {
+        let groups: Vec<usize> = concat("Relu", true).tensors.iter().map(|t| t.group).collect();
+        assert_eq!(groups, [0, 1, 2, 3, 4, 5, 6]);
+        let groups: Vec<usize> = concat("", false).tensors.iter().map(|t| t.group).collect();
+        assert_eq!(groups, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn what_has_no_int8_form_is_left_with_the_reason() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let x = b.conv("a", "input", 4, 4, 1, 1);
+        let gate = b.op("Sigmoid", "gate", &[&x]);
+        let x = b.op("Mul", "swish", &[&x, &gate]);
+        let one = b.constant("one", &[1], &[1.0]);
+        let y = b.op("Add", "offset", &[&x, &one]);
+        let x = b.conv("b", &y, 4, 4, 1, 1);
+        let placement = placed(&b.model(&x, &[1, 4, 8, 8]));
+        assert_eq!(placement.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(reason(&placement, "gate"), "no INT8 form in this version");
+        assert!(reason(&placement, "offset").ends_with("is FP32"), "{:?}", placement.left);
+    }
+
+    #[test]
+    fn the_ignored_scope_stays_fp32() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let x = b.conv("a", "input", 4, 4, 1, 1);
+        let x = b.op("Relu", "relu", &[&x]);
+        let x = b.conv("b", &x, 4, 4, 1, 1);
+        let model = b.model(&x, &[1, 4, 8, 8]);
+        let ignored = IgnoredScope { names: vec!["a".into()], types: vec![] };
+        let placement = place(&model, &Options { ignored, ..Options::default() }).unwrap();
+        assert_eq!(placement.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(reason(&placement, "a"), "listed in ignored_scope");
+        let ignored = IgnoredScope { names: vec![], types: vec!["Conv".into()] };
+        let message = place(&model, &Options { ignored, ..Options::default() }).err().unwrap().to_string();
+        assert!(message.contains("no node can be quantized ('a': listed in ignored_scope)"), "{message}");
+    }
+
+    #[test]
+    fn relu6_bounds_its_tensor_and_a_clip_below_zero_is_no_activation() {
+        for (low, bounds) in [(0.0, Bounds::ZeroTo(6.0)), (-1.0, Bounds::Any)] {
+            let mut b = Builder::new(&[1, 4, 8, 8]);
+            let low = b.constant("low", &[], &[low]);
+            let six = b.constant("six", &[], &[6.0]);
+            let x = b.conv("a", "input", 4, 4, 1, 1);
+            let y = b.op("Clip", "clip", &[&x, &low, &six]);
+            let z = b.conv("b", &y, 4, 4, 1, 1);
+            let placement = placed(&b.model(&z, &[1, 4, 8, 8]));
+            let fused = placement.nodes[0].activation.is_some();
+            assert_eq!(fused, bounds != Bounds::Any);
+            let clipped = placement.tensors.iter().find(|t| t.name == y).unwrap();
+            assert_eq!(clipped.bounds, bounds);
+        }
+    }
 }

@@ -143,9 +143,9 @@ mod tests {
     use super::*;
     use crate::run::events::Status;
     use crate::run::plan::{EngineName, ReportKind};
+    use crate::report::{Accuracy, LeftOut};
     use crate::run::summary::{
-        Accuracy, CalibrationSummary, Fps, HostSummary, Latency, LeftOut, ModelSummary, PerformanceRow,
-        ReportsSummary, SCHEMA,
+        CalibrationSummary, HostSummary, Interval, Latency, ModelSummary, PerformanceRow, ReportsSummary, SCHEMA,
     };
 
     fn speedup(streams: usize, ratio: f64, verdict: Verdict) -> Speedup {
@@ -160,7 +160,7 @@ mod tests {
             streams,
             threads: 1,
             batch: 1,
-            fps: Fps { median, low: median, high: median },
+            fps: Interval { median, low: median, high: median },
             latency_ms: Latency { p50: 1.0, p90: 1.0, p99: 1.0 },
         }
     }
@@ -208,14 +208,22 @@ mod tests {
                     low: 0.927,
                     high: 0.969,
                     erroneous: 19,
+                    failed: 0,
+                    unreadable: 0,
+                    mean_kl: Some(0.01),
                 }),
                 annotations: Some(AnnotationsSummary {
                     images: 400,
                     parent: Accuracy { top1: 0.9125, top5: 0.99 },
                     optimized: Accuracy { top1: 0.9075, top5: 0.99 },
                     drop: 0.005,
-                    drop_low: Some(-0.003),
-                    drop_high: Some(0.012),
+                    drop_low: -0.003,
+                    drop_high: 0.012,
+                    lost: 4,
+                    gained: 2,
+                    failed: 0,
+                    unreadable: 0,
+                    unlabelled: 0,
                 }),
                 ..ReportsSummary::default()
             },

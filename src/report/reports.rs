@@ -44,7 +44,7 @@ pub struct Reports {
 }
 
 /// `reports` of `summary.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReportsSummary {
     /// Comparison of optimized and parent predictions.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -55,7 +55,8 @@ pub fn status(gates: &[GateResult]) -> Status {
 mod tests {
     use super::*;
     use crate::run::plan::EngineName;
-    use crate::run::summary::{Accuracy, AnnotationsSummary, LeftOut, PredictionsSummary, Verdict};
+    use crate::report::{Accuracy, LeftOut};
+    use crate::run::summary::{AnnotationsSummary, PredictionsSummary, Verdict};
 
     fn speedup(ratio: f64) -> Speedup {
         let (engine, verdict) = (EngineName::Builtin, Verdict::Faster);
@@ -71,14 +72,22 @@ mod tests {
                 low: 0.0,
                 high: 1.0,
                 erroneous: 3,
+                failed: 0,
+                unreadable: 0,
+                mean_kl: Some(0.01),
             }),
             annotations: Some(AnnotationsSummary {
                 images: 100,
                 parent: accuracy,
                 optimized: accuracy,
                 drop,
-                drop_low: None,
-                drop_high: None,
+                drop_low: drop - 0.01,
+                drop_high: drop + 0.01,
+                lost: 2,
+                gained: 1,
+                failed: 0,
+                unreadable: 0,
+                unlabelled: 0,
             }),
             ..ReportsSummary::default()
         }

@@ -48,7 +48,7 @@ pub enum Preset {
 }
 
 /// How the range of an activation is taken from its statistics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RangeMethod {
     /// The smallest and the largest value of all images.

@@ -13,12 +13,10 @@
 
 mod correction;
 mod error;
-mod groups;
 mod observe;
 mod placement;
 mod prepare;
 mod range;
-mod scope;
 mod statistics;
 #[cfg(test)]
 mod testing;

@@ -27,11 +27,11 @@ pub(super) fn bias_shift(
     let channels = weights.shape()[axis];
     let input_axis = usize::from(axis == 0);
     let per_group = *weights.shape().get(input_axis)?;
-    if per_group == 0 || input_means.len() % per_group != 0 {
+    if per_group == 0 || !input_means.len().is_multiple_of(per_group) {
         return None;
     }
     let groups = input_means.len() / per_group;
-    if groups == 0 || channels % groups != 0 {
+    if groups == 0 || !channels.is_multiple_of(groups) {
         return None;
     }
     let shift: Vec<f32> = (0..channels)

@@ -13,12 +13,10 @@
 
 mod correction;
 mod error;
-mod groups;
 mod observe;
 mod placement;
 mod prepare;
 mod range;
-mod scope;
 mod statistics;
 #[cfg(test)]
 mod testing;
@@ -56,8 +54,8 @@ pub enum RangeMethod {
     /// The mean over the images of each image's smallest and largest value.
     MeanMinMax,
     /// The part of min-max whose squared error of rounding and clipping is least. On the seven
-    /// classifiers it was measured on it came nearest to the FP32 model by KL divergence in all
-    /// but one.
+    /// classifiers it was measured on, none of the other two came nearer to the FP32 model by KL
+    /// divergence.
     #[default]
     Mse,
 }

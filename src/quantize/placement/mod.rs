@@ -5,13 +5,18 @@
 //! concatenations and movements of data are taken where they lie between INT8 layers, because a
 //! change to FP32 and back would cost more than they do. All else stays FP32.
 
+mod groups;
+mod rules;
+mod scope;
+
 use std::collections::{HashMap, HashSet};
 
-use super::groups;
-use super::scope::Scope;
+use rules::Rules;
+use scope::Scope;
+
 use super::{Options, QuantizeError};
-use crate::model::graph::{self, Index};
-use crate::model::shapes::{self, Shapes};
+use crate::model::graph::Index;
+use crate::model::shapes;
 use crate::model::{Model, pb};
 
 /// How a node computes in INT8.
@@ -102,7 +107,7 @@ pub fn place(model: &Model, options: &Options) -> Result<Placement, QuantizeErro
     let scope = Scope::resolve(&options.ignored, graph)?;
     let mut shapes = shapes::infer(model, 1)?;
     shapes.extend(model.inputs().into_iter().map(|i| i.name).zip(shapes::input_shapes(model, 1)?));
-    let placer = Placer { graph, index: Index::new(graph), shapes, scope };
+    let placer = Placer { graph, rules: Rules { graph, index: Index::new(graph), shapes, scope } };
     let (mut nodes, mut left) = placer.candidates();
     placer.prune(&mut nodes, &mut left);
     if !nodes.iter().any(|n| matches!(n.kind, NodeKind::Weighted { .. })) {
@@ -111,16 +116,14 @@ pub fn place(model: &Model, options: &Options) -> Result<Placement, QuantizeErro
         return Err(QuantizeError::NothingToQuantize { path: model.path.clone(), reason });
     }
     let mut tensors = placer.tensors(&nodes);
-    groups::assign(graph, &placer.index, &nodes, &mut tensors);
+    groups::assign(graph, &placer.rules.index, &nodes, &mut tensors);
     left.sort_by_key(|(position, _)| *position);
     Ok(Placement { nodes, tensors, left: left.into_iter().map(|(_, l)| l).collect() })
 }
 
 struct Placer<'a> {
     graph: &'a pb::GraphProto,
-    index: Index,
-    shapes: Shapes,
-    scope: Scope<'a>,
+    rules: Rules<'a>,
 }
 
 impl Placer<'_> {
@@ -133,16 +136,16 @@ impl Placer<'_> {
             .graph
             .node
             .iter()
-            .filter(|n| matches!(self.kind(n, None), Ok(NodeKind::Weighted { .. })))
+            .filter(|n| matches!(self.rules.kind(n, None), Ok(NodeKind::Weighted { .. })))
             .map(|n| n.input[0].as_str())
             .collect();
         for (position, node) in self.graph.node.iter().enumerate() {
             if fused.contains(&position) || node.op_type == "Constant" {
                 continue;
             }
-            match self.kind(node, Some(&int8)) {
+            match self.rules.kind(node, Some(&int8)) {
                 Ok(kind) => {
-                    let activation = self.activation(node, kind);
+                    let activation = self.rules.activation(node, kind);
                     fused.extend(activation);
                     let output = &self.graph.node[activation.unwrap_or(position)].output[0];
                     int8.insert(output);
@@ -166,125 +169,11 @@ impl Placer<'_> {
         LeftNode { name: node.name.clone(), op_type: node.op_type.clone(), reason }
     }
 
-    /// How `node` computes in INT8, or why it can't. Without `int8` only layers with weights are judged.
-    fn kind(&self, node: &pb::NodeProto, int8: Option<&HashSet<&str>>) -> Result<NodeKind, String> {
-        if self.scope.ignores(&node.name, &node.op_type) {
-            return Err("listed in ignored_scope".into());
-        }
-        match node.op_type.as_str() {
-            "Conv" | "Gemm" | "MatMul" => return self.weighted(node),
-            _ => {}
-        }
-        let kind = match node.op_type.as_str() {
-            "Add" => NodeKind::Add,
-            "GlobalAveragePool" | "AveragePool" => NodeKind::Pool,
-            "ReduceMean" if self.averages_space(node) => NodeKind::Pool,
-            "Concat" => NodeKind::Concat,
-            "MaxPool" | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => NodeKind::Move,
-            _ => return Err("no INT8 form in this version".into()),
-        };
-        let int8 = int8.ok_or("judged later")?;
-        if node.output.iter().filter(|o| !o.is_empty()).count() != 1 {
-            return Err("it has several outputs".into());
-        }
-        let data =
-            if matches!(kind, NodeKind::Move | NodeKind::Pool) { &node.input[..1] } else { &node.input[..] };
-        if let Some(input) = data.iter().find(|i| !int8.contains(i.as_str())) {
-            return Err(format!("its input '{input}' is FP32"));
-        }
-        if kind == NodeKind::Add {
-            let shapes: Vec<_> = node.input.iter().map(|i| self.shapes.get(i)).collect();
-            if shapes[0].is_none() || shapes[0] != shapes[1] {
-                return Err("its inputs have different shapes".into());
-            }
-        }
-        Ok(kind)
-    }
-
-    /// Conv, Gemm or MatMul whose weights and bias are constants of a form that has an INT8 kernel.
-    fn weighted(&self, node: &pb::NodeProto) -> Result<NodeKind, String> {
-        let constant = |i: usize| {
-            let name = node.input.get(i).filter(|n| !n.is_empty())?;
-            Some(self.index.initializer(name).map(|at| &self.graph.initializer[at]))
-        };
-        let weight = constant(1).flatten().ok_or("its weights are not constant")?;
-        if weight.data_type != pb::tensor_proto::DataType::Float as i32 {
-            return Err(format!("its weights have ONNX type {}, expected float", weight.data_type));
-        }
-        let x = &node.input[0];
-        if self.index.initializer(x).is_some() || self.shapes.get(x).is_none() {
-            return Err("its input is constant or has no known shape".into());
-        }
-        let channel_axis = match node.op_type.as_str() {
-            "Conv" => 0,
-            "MatMul" if weight.dims.len() == 2 => 1,
-            "MatMul" => return Err(format!("its weights have {} dimensions, expected 2", weight.dims.len())),
-            _ => {
-                let one = |name| graph::attr_float(node, name).unwrap_or(1.0) == 1.0;
-                if !one("alpha") || !one("beta") || graph::attr_int(node, "transA").unwrap_or(0) != 0 {
-                    return Err("Gemm with alpha, beta or transA has no INT8 kernel".into());
-                }
-                usize::from(graph::attr_int(node, "transB").unwrap_or(0) == 0)
-            }
-        };
-        let channels = weight.dims.get(channel_axis).copied().unwrap_or(0);
-        match constant(2) {
-            Some(None) => Err("its bias is not constant".into()),
-            Some(Some(bias)) if bias.dims.iter().product::<i64>() != channels => {
-                Err(format!("its bias has the shape {:?}, expected {channels} values", bias.dims))
-            }
-            _ => Ok(NodeKind::Weighted { channel_axis }),
-        }
-    }
-
-    /// Whether a ReduceMean is an average over height and width.
-    fn averages_space(&self, node: &pb::NodeProto) -> bool {
-        let axes = graph::attr_ints(node, "axes").map(<[i64]>::to_vec).or_else(|| {
-            let at = self.index.initializer(node.input.get(1)?)?;
-            Some(graph::to_array::<i64>(&self.graph.initializer[at])?.into_iter().collect())
-        });
-        let rank = self.shapes.get(&node.input[0]).map_or(0, Vec::len);
-        axes.is_some_and(|mut axes| {
-            axes.iter_mut().for_each(|a| *a += if *a < 0 { rank as i64 } else { 0 });
-            axes.sort_unstable();
-            rank == 4 && axes == [2, 3]
-        })
-    }
-
-    /// Position of the Relu, or Clip from 0, that alone reads the result of `node`.
-    fn activation(&self, node: &pb::NodeProto, kind: NodeKind) -> Option<usize> {
-        let y = &node.output[0];
-        let [reader] = self.index.consumers(y) else { return None };
-        let activation = &self.graph.node[*reader];
-        let fusable = !matches!(kind, NodeKind::Move | NodeKind::Concat)
-            && !self.index.is_output(y)
-            && !self.scope.ignores(&activation.name, &activation.op_type)
-            && self.activation_bounds(activation) != Bounds::Any;
-        fusable.then_some(*reader)
-    }
-
-    fn activation_bounds(&self, node: &pb::NodeProto) -> Bounds {
-        let scalar = |i: usize| {
-            let at = self.index.initializer(node.input.get(i)?)?;
-            graph::to_array::<f32>(&self.graph.initializer[at])?.first().copied()
-        };
-        match node.op_type.as_str() {
-            "Relu" => Bounds::ZeroTo(f32::INFINITY),
-            "Clip" if scalar(1) == Some(0.0) => {
-                if node.input.get(2).is_none_or(String::is_empty) {
-                    return Bounds::ZeroTo(f32::INFINITY);
-                }
-                scalar(2).filter(|high| *high > 0.0).map_or(Bounds::Any, Bounds::ZeroTo)
-            }
-            _ => Bounds::Any,
-        }
-    }
-
     /// Takes out nodes without weights whose result no INT8 node reads: they would only add error.
     fn prune(&self, nodes: &mut Vec<QuantizedNode>, left: &mut Vec<(usize, LeftNode)>) {
         let mut kept: HashSet<usize> = nodes.iter().map(|n| n.position).collect();
         for node in nodes.iter().rev() {
-            let read = self.index.consumers(&node.output).iter().any(|c| kept.contains(c));
+            let read = self.rules.index.consumers(&node.output).iter().any(|c| kept.contains(c));
             if !read && !matches!(node.kind, NodeKind::Weighted { .. }) {
                 kept.remove(&node.position);
                 left.push((node.position, self.left(node.position, "no INT8 node reads its result".into())));
@@ -315,16 +204,16 @@ impl Placer<'_> {
                 &inputs[..1]
             };
             data.iter().for_each(|i| add(i));
-            let read = self.index.consumers(&node.output).iter().any(|c| by_position.contains_key(c));
+            let read = self.rules.index.consumers(&node.output).iter().any(|c| by_position.contains_key(c));
             if read || !matches!(node.op_type.as_str(), "Gemm" | "MatMul") {
                 add(&node.output);
             }
         }
-        let order = |name: &str| self.index.producer(name).map_or(0, |p| p + 1);
+        let order = |name: &str| self.rules.index.producer(name).map_or(0, |p| p + 1);
         names.sort_by_key(|name| order(name));
         let mut bounds: HashMap<&str, Bounds> = HashMap::new();
         for name in &names {
-            let producer = self.index.producer(name);
+            let producer = self.rules.index.producer(name);
             let moved = producer.and_then(|p| by_position.get(&p)).filter(|n| keeps_bounds(n.kind));
             let of = match (moved, producer) {
                 (Some(node), _) => {
@@ -334,7 +223,7 @@ impl Placer<'_> {
                     let same = data.iter().all(|i| bounds.get(i.as_str()) == Some(&first));
                     if same { first } else { Bounds::Any }
                 }
-                (None, Some(p)) => self.activation_bounds(&self.graph.node[p]),
+                (None, Some(p)) => self.rules.activation_bounds(&self.graph.node[p]),
                 (None, None) => Bounds::Any,
             };
             bounds.insert(name, of);
@@ -352,11 +241,11 @@ impl Placer<'_> {
 
     /// The axis of `tensor` that the first layer with weights among its readers sums over.
     fn channel_axis(&self, tensor: &str, nodes: &HashMap<usize, &QuantizedNode>) -> Option<usize> {
-        let reader = self.index.consumers(tensor).iter().filter_map(|c| nodes.get(c)).find(|n| {
+        let reader = self.rules.index.consumers(tensor).iter().filter_map(|c| nodes.get(c)).find(|n| {
             matches!(n.kind, NodeKind::Weighted { .. }) && self.graph.node[n.position].input[0] == tensor
         })?;
         match reader.op_type.as_str() {
-            "MatMul" => self.shapes.get(tensor)?.len().checked_sub(1),
+            "MatMul" => self.rules.shapes.get(tensor)?.len().checked_sub(1),
             _ => Some(1),
         }
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use crate::engine::builtin;
 use crate::model::inspect::{Inspection, NodeInfo, PortInfo, inspect};
 use crate::model::{Model, check, printable, simplify::simplify};
 
@@ -116,6 +117,25 @@ fn wrapped(out: &mut String, title: &str, items: &[String]) {
     let _ = writeln!(out, "{}", line.trim_end());
 }
 
+/// What of an INT8 model the built-in engine runs in FP32, and why.
+fn unfused(out: &mut String, model: &Model) {
+    match builtin::unfused(model) {
+        Err(e) => {
+            let _ = writeln!(out, "Cannot run: {e}");
+        }
+        Ok(nodes) if nodes.is_empty() => {
+            let _ = writeln!(out, "All its operators run in INT8 in the built-in engine.");
+        }
+        Ok(nodes) => {
+            let _ = writeln!(out, "In FP32 in the built-in engine:");
+            for node in nodes {
+                let (name, reason) = (printable(&node.node), printable(&node.reason));
+                let _ = writeln!(out, "  {name} ({}): {reason}", printable(&node.op_type));
+            }
+        }
+    }
+}
+
 /// What can become INT8, of the model as it is quantized: simplified.
 fn precision(out: &mut String, model: &Model, found: &Inspection) {
     let unsupported = check::unsupported_operators(model);
@@ -130,6 +150,7 @@ fn precision(out: &mut String, model: &Model, found: &Inspection) {
     }
     if found.quantized {
         let _ = writeln!(out, "This model is INT8 already.");
+        unfused(out, model);
         return;
     }
     let simplified = match simplify(model).and_then(|s| Ok((inspect(&s.model)?, s.notes))) {

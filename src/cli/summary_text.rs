@@ -141,11 +141,12 @@ pub fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::{Accuracy, LeftOut};
     use crate::run::events::Status;
     use crate::run::plan::{EngineName, ReportKind};
-    use crate::report::{Accuracy, LeftOut};
     use crate::run::summary::{
-        CalibrationSummary, HostSummary, Interval, Latency, ModelSummary, PerformanceRow, ReportsSummary, SCHEMA,
+        CalibrationSummary, HostSummary, Interval, Latency, ModelSummary, PerformanceRow, ReportsSummary,
+        SCHEMA,
     };
 
     fn speedup(streams: usize, ratio: f64, verdict: Verdict) -> Speedup {

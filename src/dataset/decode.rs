@@ -5,7 +5,7 @@
 //! channels; CMYK is multiplied out. 16-bit values keep their high byte. Colour profiles and gamma
 //! are ignored.
 
-use super::ImageError;
+use super::{ImageError, jpeg};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use std::io::Cursor;
@@ -58,7 +58,14 @@ fn decode_as(path: &Path, bytes: &[u8], format: ImageFormat) -> Result<RgbImage,
     }
     // Damaged metadata is no reason to refuse an image that decodes.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| damaged(error.to_string()))?;
+    let from_libjpeg = match format {
+        ImageFormat::Jpeg => jpeg::decode(bytes).map_err(&damaged)?,
+        _ => None,
+    };
+    let mut image = match from_libjpeg {
+        Some(image) => DynamicImage::ImageRgb8(image),
+        None => DynamicImage::from_decoder(decoder).map_err(|error| damaged(error.to_string()))?,
+    };
     image.apply_orientation(orientation);
     Ok(to_rgb8(image))
 }

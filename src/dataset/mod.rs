@@ -17,6 +17,7 @@
 mod decode;
 mod error;
 mod hash;
+mod jpeg;
 mod labels;
 mod open;
 mod prefetch;

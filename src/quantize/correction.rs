@@ -27,11 +27,11 @@ pub(super) fn bias_shift(
     let channels = weights.shape()[axis];
     let input_axis = usize::from(axis == 0);
     let per_group = *weights.shape().get(input_axis)?;
-    if per_group == 0 || input_means.len() % per_group != 0 {
+    if per_group == 0 || !input_means.len().is_multiple_of(per_group) {
         return None;
     }
     let groups = input_means.len() / per_group;
-    if groups == 0 || channels % groups != 0 {
+    if groups == 0 || !channels.is_multiple_of(groups) {
         return None;
     }
     let shift: Vec<f32> = (0..channels)
@@ -40,14 +40,13 @@ pub(super) fn bias_shift(
             let real = weights.index_axis(Axis(axis), channel);
             let stored = quantized.values.index_axis(Axis(axis), channel);
             let scale = f64::from(quantized.scales[channel]);
+            // In C order the input channel is the slowest index, the kernel the faster ones.
+            let kernel = (real.len() / per_group).max(1);
             let sum: f64 = real
-                .axis_iter(Axis(0))
-                .zip(stored.axis_iter(Axis(0)))
-                .zip(means)
-                .map(|((real, stored), mean)| {
-                    let error = |(w, q): (&f32, &i8)| f64::from(*w) - f64::from(*q) * scale;
-                    mean * real.iter().zip(&stored).map(error).sum::<f64>()
-                })
+                .iter()
+                .zip(&stored)
+                .enumerate()
+                .map(|(at, (w, q))| means[at / kernel] * (f64::from(*w) - f64::from(*q) * scale))
                 .sum();
             sum as f32
         })

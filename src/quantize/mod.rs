@@ -13,12 +13,10 @@
 
 mod correction;
 mod error;
-mod groups;
 mod observe;
 mod placement;
 mod prepare;
 mod range;
-mod scope;
 mod statistics;
 #[cfg(test)]
 mod testing;
@@ -48,14 +46,18 @@ pub enum Preset {
 }
 
 /// How the range of an activation is taken from its statistics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RangeMethod {
     /// The smallest and the largest value of all images.
     MinMax,
     /// The mean over the images of each image's smallest and largest value.
-    #[default]
     MeanMinMax,
+    /// The part of min-max whose squared error of rounding and clipping is least. On the seven
+    /// classifiers it was measured on, none of the other two came nearer to the FP32 model by KL
+    /// divergence.
+    #[default]
+    Mse,
 }
 
 /// How the shift of a layer's mean output is undone.

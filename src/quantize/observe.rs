@@ -159,3 +159,100 @@ impl<I: Iterator<Item = Array3<f32>>> Shared<'_, I> {
         Some((index, image))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::engine::builtin::Builtin;
+    use crate::engine::{Engine, LoadOptions};
+    use crate::progress::Silent;
+    use crate::quantize::testing::Builder;
+    use crate::quantize::{Options, place};
+
+    fn session() -> (Placement, Box<dyn Session>) {
+        let mut b = Builder::new(&[1, 2, 4, 4]);
+        let x = b.conv("a", "input", 2, 3, 3, 1);
+        let x = b.op("Relu", "relu", &[&x]);
+        let y = b.conv("b", &x, 3, 2, 1, 1);
+        let model = b.model(&y, &[1, 2, 4, 4]);
+        let placement = place(&model, &Options::default()).unwrap();
+        let extra_outputs = placement.observed(&["input".into()], std::slice::from_ref(&y));
+        assert_eq!(extra_outputs, [x]);
+        let session = Builtin.load(&model, &LoadOptions { batch: 1, extra_outputs }).unwrap();
+        (placement, session)
+    }
+
+    fn image(seed: usize) -> Array3<f32> {
+        Array3::from_shape_fn((2, 4, 4), |(c, y, x)| ((c * 5 + y * 3 + x + seed * 7) % 11) as f32 / 5.0 - 1.0)
+    }
+
+    fn options(threads: usize, checkpoint_every: usize) -> ObserveOptions {
+        ObserveOptions { threads, total: 7, checkpoint_every }
+    }
+
+    #[test]
+    fn going_on_from_a_checkpoint_gives_the_bits_of_one_run() {
+        let (placement, session) = session();
+        let mut checkpoints = Vec::new();
+        let run = |from: usize, start, options, keep: &mut Vec<Statistics>| {
+            let images = (from..7).map(image);
+            observe(session.as_ref(), &placement, images, start, options, &Silent, |s| keep.push(s.clone()))
+        };
+        let whole = run(0, Statistics::default(), options(3, 2), &mut checkpoints).unwrap();
+        assert_eq!(checkpoints.iter().map(Statistics::images).collect::<Vec<_>>(), [2, 4, 6]);
+        let rest = run(4, checkpoints[1].clone(), options(1, 0), &mut Vec::new()).unwrap();
+        assert_eq!(serde_json::to_string(&whole).unwrap(), serde_json::to_string(&rest).unwrap());
+        assert_eq!(whole.images(), 7);
+        assert!(placement.tensors.iter().all(|t| whole.tensor(&t.name).unwrap().images() == 7));
+    }
+
+    #[test]
+    fn an_image_of_another_shape_is_named() {
+        let (placement, session) = session();
+        let images = [image(0), Array3::zeros((2, 4, 5))].into_iter();
+        let start = Statistics::default();
+        let error = observe(session.as_ref(), &placement, images, start, options(1, 0), &Silent, |_| {});
+        let message = error.err().unwrap().to_string();
+        assert_eq!(
+            message,
+            "image 1 has the shape [2, 4, 5], the input 'input' takes [1, 2, 4, 4]; check preprocess"
+        );
+    }
+
+    #[test]
+    fn no_image_is_an_error() {
+        let (placement, session) = session();
+        let start = Statistics::default();
+        let error =
+            observe(session.as_ref(), &placement, std::iter::empty(), start, options(2, 5), &Silent, |_| {});
+        assert!(matches!(error, Err(QuantizeError::NoImages)));
+    }
+
+    /// Asks to stop after two images.
+    struct Impatient(AtomicU64);
+
+    impl Progress for Impatient {
+        fn step(&self, done: usize, _: usize, _: Option<&str>) {
+            self.0.store(done as u64, Ordering::Relaxed);
+        }
+        fn warn(&self, _: &str) {}
+        fn cancelled(&self) -> bool {
+            self.0.load(Ordering::Relaxed) >= 2
+        }
+    }
+
+    #[test]
+    fn a_stop_hands_out_what_was_seen() {
+        let (placement, session) = session();
+        let mut last = None;
+        let impatient = Impatient(AtomicU64::new(0));
+        let images = (0..7).map(image);
+        let start = Statistics::default();
+        let error = observe(session.as_ref(), &placement, images, start, options(1, 0), &impatient, |s| {
+            last = Some(s.images())
+        });
+        assert!(matches!(error, Err(QuantizeError::Cancelled { images: 2 })));
+        assert_eq!(last, Some(2));
+    }
+}

@@ -7,6 +7,10 @@ use super::{Preset, RangeMethod, TensorStatistics};
 
 /// Smallest scale: far below any real activation, far above where f32 products with it vanish.
 const SMALLEST_SCALE: f32 = 1e-12;
+/// Candidate ranges are this fraction of the full one, in steps of 1 / `PARTS`.
+const PARTS: u32 = 64;
+/// No candidate is narrower than this many parts: a quarter of the full range.
+const FEWEST_PARTS: u32 = 16;
 
 /// How one tensor is stored in u8: real value = (stored − zero point) · scale.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -24,7 +28,7 @@ impl ActivationParameters {
         let scale = |range: f64, steps: f64| match (range / steps) as f32 {
             scale if scale >= SMALLEST_SCALE => scale,
             // A tensor that is always 0 is exact at any scale.
-            scale if scale == 0.0 => 1.0,
+            0.0 => 1.0,
             _ => SMALLEST_SCALE,
         };
         if low == 0.0 {
@@ -50,15 +54,62 @@ impl ActivationParameters {
 }
 
 /// The range of one tensor.
-pub(super) fn choose(statistics: &TensorStatistics, method: RangeMethod, bounds: Bounds) -> (f32, f32) {
+pub(super) fn choose(
+    statistics: &TensorStatistics,
+    method: RangeMethod,
+    bounds: Bounds,
+    preset: Preset,
+) -> (f32, f32) {
     let (low, high) = match method {
-        RangeMethod::MinMax => statistics.extremes(),
+        RangeMethod::MinMax | RangeMethod::Mse => statistics.extremes(),
         RangeMethod::MeanMinMax => statistics.mean_extremes(),
     };
-    match bounds {
+    let (low, high) = match bounds {
         Bounds::Any => (low, high),
         Bounds::ZeroTo(limit) => (0.0, high.clamp(0.0, limit)),
+    };
+    if method == RangeMethod::Mse { least_squares(statistics, low, high, preset) } else { (low, high) }
+}
+
+/// The range within `low..=high` with the least squared error of storing all values seen: a narrower
+/// range rounds finer and clips more.
+///
+/// Both ends shrink together first; with zero points of their own choice each end then has a turn.
+fn least_squares(statistics: &TensorStatistics, low: f32, high: f32, preset: Preset) -> (f32, f32) {
+    let bins: Vec<(f64, f64)> = statistics
+        .histogram()
+        .bins()
+        .map(|(from, to, count)| ((f64::from(from) + f64::from(to)) / 2.0, count as f64))
+        .collect();
+    let error = |(low, high): (f32, f32)| squared_error(&bins, ActivationParameters::new(low, high, preset));
+    let best_of = |candidate: &dyn Fn(f32) -> (f32, f32)| {
+        let errors =
+            (FEWEST_PARTS..=PARTS).map(|part| candidate(part as f32 / PARTS as f32)).map(|r| (error(r), r));
+        errors.min_by(|a, b| a.0.total_cmp(&b.0)).map_or((low, high), |best| best.1)
+    };
+    let mut range = best_of(&|share| (low * share, high * share));
+    if preset == Preset::Mixed {
+        range = best_of(&|share| (low * share, range.1));
+        range = best_of(&|share| (range.0, high * share));
     }
+    range
+}
+
+/// Expected squared error, summed over a histogram of (value, count). Within the range, rounding to
+/// steps of one scale errs by scale²/12 on average, but values that become 0 err by themselves.
+fn squared_error(bins: &[(f64, f64)], parameters: ActivationParameters) -> f64 {
+    let (from, to) = parameters.range();
+    let (from, to, scale) = (f64::from(from), f64::from(to), f64::from(parameters.scale));
+    let of_value = |value: f64| {
+        if value < from || value > to {
+            (value - value.clamp(from, to)).powi(2)
+        } else if value.abs() < scale / 2.0 {
+            value * value
+        } else {
+            scale * scale / 12.0
+        }
+    };
+    bins.iter().map(|(value, count)| count * of_value(*value)).sum()
 }
 
 #[cfg(test)]
@@ -96,9 +147,33 @@ mod tests {
         let mut statistics = TensorStatistics::default();
         statistics.observe(&[2.0, 6.000_001], &[1, 2], None);
         statistics.observe(&[-4.0, 2.0], &[1, 2], None);
-        assert_eq!(choose(&statistics, RangeMethod::MinMax, Bounds::ZeroTo(6.0)), (0.0, 6.0));
-        assert_eq!(choose(&statistics, RangeMethod::MinMax, Bounds::Any), (-4.0, 6.000_001));
-        assert_eq!(choose(&statistics, RangeMethod::MeanMinMax, Bounds::Any), (-1.0, 4.000_000_5));
+        assert_eq!(
+            choose(&statistics, RangeMethod::MinMax, Bounds::ZeroTo(6.0), Preset::Performance),
+            (0.0, 6.0)
+        );
+        assert_eq!(
+            choose(&statistics, RangeMethod::MinMax, Bounds::Any, Preset::Performance),
+            (-4.0, 6.000_001)
+        );
+        assert_eq!(
+            choose(&statistics, RangeMethod::MeanMinMax, Bounds::Any, Preset::Performance),
+            (-1.0, 4.000_000_5)
+        );
+    }
+
+    #[test]
+    fn one_outlier_among_many_values_is_clipped_and_a_full_range_is_kept() {
+        let uniform: Vec<f32> = (0..400_000).map(|i| i as f32 / 400_000.0).collect();
+        let mut statistics = TensorStatistics::default();
+        statistics.observe(&uniform, &[1, uniform.len()], None);
+        let kept = choose(&statistics, RangeMethod::Mse, Bounds::Any, Preset::Performance);
+        assert!(kept.1 > 0.95, "{kept:?}");
+        statistics.observe(&[-0.01, 4.0], &[1, 2], None);
+        for preset in [Preset::Performance, Preset::Mixed] {
+            let clipped = choose(&statistics, RangeMethod::Mse, Bounds::Any, preset);
+            assert!((0.9..3.5).contains(&clipped.1), "{clipped:?}");
+        }
+        assert_eq!(choose(&statistics, RangeMethod::Mse, Bounds::ZeroTo(0.5), Preset::Mixed).0, 0.0);
     }
 
     proptest! {

@@ -54,8 +54,8 @@ pub fn status(gates: &[GateResult]) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::plan::EngineName;
     use crate::report::{Accuracy, LeftOut};
+    use crate::run::plan::EngineName;
     use crate::run::summary::{AnnotationsSummary, PredictionsSummary, Verdict};
 
     fn speedup(ratio: f64) -> Speedup {

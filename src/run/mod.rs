@@ -14,6 +14,7 @@ pub mod fold;
 pub mod gates;
 pub mod interrupt;
 pub mod plan;
+pub mod preview;
 pub mod sink;
 mod stages;
 pub mod summary;

@@ -6,7 +6,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 
 use super::preprocessing::Preprocessing;
-pub use crate::quantize::{BiasCorrection, IgnoredScope, Preset};
+pub use crate::quantize::{BiasCorrection, IgnoredScope, Preset, RangeMethod};
 pub use crate::report::Kind as ReportKind;
 
 /// A run of calib8: which model, which images, what to do, what must hold.
@@ -83,6 +83,8 @@ pub struct OptimizeSection {
     /// At most this many images to calibrate on.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub subset_size: u32,
+    /// How the range of each activation is chosen from its statistics.
+    pub range: RangeMethod,
     /// How to correct the mean error of each layer.
     pub bias_correction: BiasCorrection,
     /// For accuracy_aware: the largest drop of top-1 accuracy, in percentage points.
@@ -100,6 +102,7 @@ impl Default for OptimizeSection {
             method: Method::Default,
             preset: Preset::Performance,
             subset_size: 300,
+            range: RangeMethod::default(),
             bias_correction: BiasCorrection::Fast,
             max_drop: 1.0,
             ignored_scope: IgnoredScope::default(),

@@ -21,7 +21,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use file::{
-    BiasCorrection, EngineName, Gates, IgnoredScope, Method, Precision, Preset, ReportKind, RunFile,
+    BiasCorrection, EngineName, Gates, IgnoredScope, Method, Precision, Preset, RangeMethod, ReportKind,
+    RunFile,
 };
 use node::{Node, Segment, Target};
 use overrides::Override;
@@ -93,6 +94,8 @@ pub struct OptimizePlan {
     pub preset: Preset,
     /// At most this many images to calibrate on.
     pub subset_size: usize,
+    /// How ranges of activations are chosen.
+    pub range: RangeMethod,
     /// How to correct mean errors.
     pub bias_correction: BiasCorrection,
     /// For [`Method::AccuracyAware`]: the largest drop, in percentage points.

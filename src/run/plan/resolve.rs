@@ -78,6 +78,7 @@ impl Resolver<'_> {
                 method: optimize.method,
                 preset: optimize.preset,
                 subset_size: optimize.subset_size as usize,
+                range: optimize.range,
                 bias_correction: optimize.bias_correction,
                 max_drop: optimize.max_drop,
                 ignored_scope: optimize.ignored_scope,

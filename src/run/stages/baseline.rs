@@ -3,6 +3,7 @@
 use ndarray::{Array3, ArrayD, Axis, stack};
 
 use super::prepare::Subject;
+use crate::dataset::Dataset;
 use crate::engine::builtin::Builtin;
 use crate::engine::{Engine, LoadOptions, Session, Value};
 use crate::measure::{self, Settings};
@@ -21,15 +22,21 @@ pub(in crate::run) struct Parent {
 pub(in crate::run) fn run(desk: &Desk, subject: &Subject) -> Result<Parent, RunError> {
     let work = |progress: &dyn crate::progress::Progress| -> Result<Parent, StageError> {
         let session = Builtin.load(&subject.parent, &LoadOptions::default())?;
-        if let Some(classes) = classes_of(session.as_ref()) {
-            subject.dataset.check_labels(classes)?;
-        }
+        check_labels(session.as_ref(), &subject.dataset)?;
         let settings = Settings { seconds: SECONDS, ..Settings::default() };
         let input = batch_of(&subject.sample, 1)?;
         measure::single(session.as_ref(), &[input], &settings, progress)?;
         Ok(Parent { session })
     };
     desk.stage(Stage::Baseline, work).map(|(parent, _)| parent)
+}
+
+/// Whether each label of `dataset` is a class of the model.
+pub(in crate::run) fn check_labels(session: &dyn Session, dataset: &Dataset) -> Result<(), StageError> {
+    match classes_of(session) {
+        Some(classes) => Ok(dataset.check_labels(classes)?),
+        None => Ok(()),
+    }
 }
 
 /// The number of classes, if the first output is one score per class.

@@ -75,7 +75,7 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject) -> Result<Calibrated, 
 fn options(plan: &Plan) -> Options {
     Options {
         preset: plan.optimize.preset,
-        range: quantize::RangeMethod::default(),
+        range: plan.optimize.range,
         bias_correction: plan.optimize.bias_correction,
         ignored: plan.optimize.ignored_scope.clone(),
     }

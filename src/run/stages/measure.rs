@@ -57,6 +57,10 @@ pub(in crate::run) fn run(
         Matrix { streams: &plan.streams, batch: &plan.batch, seconds: plan.seconds, layers: plan.layers };
     let work = |progress: &dyn Progress| {
         let performance = measure(&subject.parent, &optimized.model, &subject.sample, &matrix, progress)?;
+        progress.warn(
+            "the FP32 parent runs in tract, which is slower at FP32 than the fastest engines are, so this \
+             speed-up is larger than theirs would be: judge by FPS as well",
+        );
         let mut kinds = Vec::new();
         for warning in &performance.warnings {
             // Every setting sees the same machine: the first warning of a kind speaks for all.

@@ -40,7 +40,8 @@ pub(in crate::run) fn run(desk: &Desk) -> Result<Subject, RunError> {
     desk.stage(Stage::Prepare, |progress| prepare(desk.plan, progress)).map(|(subject, _)| subject)
 }
 
-fn prepare(plan: &Plan, progress: &dyn Progress) -> Result<Subject, StageError> {
+/// The work of the stage.
+pub(in crate::run) fn prepare(plan: &Plan, progress: &dyn Progress) -> Result<Subject, StageError> {
     const STEPS: usize = 4;
     progress.step(0, STEPS, Some("model"));
     let source = load(&plan.model.path)?;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::{IgnoredScope, QuantizeError};
 use crate::model::pb::GraphProto;
+use crate::quantize::{IgnoredScope, QuantizeError};
 
 /// The nodes of one graph that the user keeps in FP32.
 pub(super) struct Scope<'a> {

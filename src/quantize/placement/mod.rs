@@ -5,13 +5,18 @@
 //! concatenations and movements of data are taken where they lie between INT8 layers, because a
 //! change to FP32 and back would cost more than they do. All else stays FP32.
 
+mod groups;
+mod rules;
+mod scope;
+
 use std::collections::{HashMap, HashSet};
 
-use super::groups;
-use super::scope::Scope;
+use rules::Rules;
+use scope::Scope;
+
 use super::{Options, QuantizeError};
-use crate::model::graph::{self, Index};
-use crate::model::shapes::{self, Shapes};
+use crate::model::graph::Index;
+use crate::model::shapes;
 use crate::model::{Model, pb};
 
 /// How a node computes in INT8.
@@ -100,7 +105,9 @@ pub struct Placement {
 pub fn place(model: &Model, options: &Options) -> Result<Placement, QuantizeError> {
     let graph = model.graph();
     let scope = Scope::resolve(&options.ignored, graph)?;
-    let placer = Placer { graph, index: Index::new(graph), shapes: shapes::infer(model, 1)?, scope };
+    let mut shapes = shapes::infer(model, 1)?;
+    shapes.extend(model.inputs().into_iter().map(|i| i.name).zip(shapes::input_shapes(model, 1)?));
+    let placer = Placer { graph, rules: Rules { graph, index: Index::new(graph), shapes, scope } };
     let (mut nodes, mut left) = placer.candidates();
     placer.prune(&mut nodes, &mut left);
     if !nodes.iter().any(|n| matches!(n.kind, NodeKind::Weighted { .. })) {
@@ -109,16 +116,14 @@ pub fn place(model: &Model, options: &Options) -> Result<Placement, QuantizeErro
         return Err(QuantizeError::NothingToQuantize { path: model.path.clone(), reason });
     }
     let mut tensors = placer.tensors(&nodes);
-    groups::assign(graph, &placer.index, &nodes, &mut tensors);
+    groups::assign(graph, &placer.rules.index, &nodes, &mut tensors);
     left.sort_by_key(|(position, _)| *position);
     Ok(Placement { nodes, tensors, left: left.into_iter().map(|(_, l)| l).collect() })
 }
 
 struct Placer<'a> {
     graph: &'a pb::GraphProto,
-    index: Index,
-    shapes: Shapes,
-    scope: Scope<'a>,
+    rules: Rules<'a>,
 }
 
 impl Placer<'_> {
@@ -131,16 +136,16 @@ impl Placer<'_> {
             .graph
             .node
             .iter()
-            .filter(|n| matches!(self.kind(n, None), Ok(NodeKind::Weighted { .. })))
+            .filter(|n| matches!(self.rules.kind(n, None), Ok(NodeKind::Weighted { .. })))
             .map(|n| n.input[0].as_str())
             .collect();
         for (position, node) in self.graph.node.iter().enumerate() {
             if fused.contains(&position) || node.op_type == "Constant" {
                 continue;
             }
-            match self.kind(node, Some(&int8)) {
+            match self.rules.kind(node, Some(&int8)) {
                 Ok(kind) => {
-                    let activation = self.activation(node, kind);
+                    let activation = self.rules.activation(node, kind);
                     fused.extend(activation);
                     let output = &self.graph.node[activation.unwrap_or(position)].output[0];
                     int8.insert(output);
@@ -164,125 +169,11 @@ impl Placer<'_> {
         LeftNode { name: node.name.clone(), op_type: node.op_type.clone(), reason }
     }
 
-    /// How `node` computes in INT8, or why it can't. Without `int8` only layers with weights are judged.
-    fn kind(&self, node: &pb::NodeProto, int8: Option<&HashSet<&str>>) -> Result<NodeKind, String> {
-        if self.scope.ignores(&node.name, &node.op_type) {
-            return Err("listed in ignored_scope".into());
-        }
-        match node.op_type.as_str() {
-            "Conv" | "Gemm" | "MatMul" => return self.weighted(node),
-            _ => {}
-        }
-        let kind = match node.op_type.as_str() {
-            "Add" => NodeKind::Add,
-            "GlobalAveragePool" | "AveragePool" => NodeKind::Pool,
-            "ReduceMean" if self.averages_space(node) => NodeKind::Pool,
-            "Concat" => NodeKind::Concat,
-            "MaxPool" | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => NodeKind::Move,
-            _ => return Err("no INT8 form in this version".into()),
-        };
-        let int8 = int8.ok_or("judged later")?;
-        if node.output.iter().filter(|o| !o.is_empty()).count() != 1 {
-            return Err("it has several outputs".into());
-        }
-        let data =
-            if matches!(kind, NodeKind::Move | NodeKind::Pool) { &node.input[..1] } else { &node.input[..] };
-        if let Some(input) = data.iter().find(|i| !int8.contains(i.as_str())) {
-            return Err(format!("its input '{input}' is FP32"));
-        }
-        if kind == NodeKind::Add {
-            let shapes: Vec<_> = node.input.iter().map(|i| self.shapes.get(i)).collect();
-            if shapes[0].is_none() || shapes[0] != shapes[1] {
-                return Err("its inputs have different shapes".into());
-            }
-        }
-        Ok(kind)
-    }
-
-    /// Conv, Gemm or MatMul whose weights and bias are constants of a form that has an INT8 kernel.
-    fn weighted(&self, node: &pb::NodeProto) -> Result<NodeKind, String> {
-        let constant = |i: usize| {
-            let name = node.input.get(i).filter(|n| !n.is_empty())?;
-            Some(self.index.initializer(name).map(|at| &self.graph.initializer[at]))
-        };
-        let weight = constant(1).flatten().ok_or("its weights are not constant")?;
-        if weight.data_type != pb::tensor_proto::DataType::Float as i32 {
-            return Err(format!("its weights have ONNX type {}, expected float", weight.data_type));
-        }
-        let x = &node.input[0];
-        if self.index.initializer(x).is_some() || self.shapes.get(x).is_none() {
-            return Err("its input is constant or has no known shape".into());
-        }
-        let channel_axis = match node.op_type.as_str() {
-            "Conv" => 0,
-            "MatMul" if weight.dims.len() == 2 => 1,
-            "MatMul" => return Err(format!("its weights have {} dimensions, expected 2", weight.dims.len())),
-            _ => {
-                let one = |name| graph::attr_float(node, name).unwrap_or(1.0) == 1.0;
-                if !one("alpha") || !one("beta") || graph::attr_int(node, "transA").unwrap_or(0) != 0 {
-                    return Err("Gemm with alpha, beta or transA has no INT8 kernel".into());
-                }
-                usize::from(graph::attr_int(node, "transB").unwrap_or(0) == 0)
-            }
-        };
-        let channels = weight.dims.get(channel_axis).copied().unwrap_or(0);
-        match constant(2) {
-            Some(None) => Err("its bias is not constant".into()),
-            Some(Some(bias)) if bias.dims.iter().product::<i64>() != channels => {
-                Err(format!("its bias has the shape {:?}, expected {channels} values", bias.dims))
-            }
-            _ => Ok(NodeKind::Weighted { channel_axis }),
-        }
-    }
-
-    /// Whether a ReduceMean is an average over height and width.
-    fn averages_space(&self, node: &pb::NodeProto) -> bool {
-        let axes = graph::attr_ints(node, "axes").map(<[i64]>::to_vec).or_else(|| {
-            let at = self.index.initializer(node.input.get(1)?)?;
-            Some(graph::to_array::<i64>(&self.graph.initializer[at])?.into_iter().collect())
-        });
-        let rank = self.shapes.get(&node.input[0]).map_or(0, Vec::len);
-        axes.is_some_and(|mut axes| {
-            axes.iter_mut().for_each(|a| *a += if *a < 0 { rank as i64 } else { 0 });
-            axes.sort_unstable();
-            rank == 4 && axes == [2, 3]
-        })
-    }
-
-    /// Position of the Relu, or Clip from 0, that alone reads the result of `node`.
-    fn activation(&self, node: &pb::NodeProto, kind: NodeKind) -> Option<usize> {
-        let y = &node.output[0];
-        let [reader] = self.index.consumers(y) else { return None };
-        let activation = &self.graph.node[*reader];
-        let fusable = !matches!(kind, NodeKind::Move | NodeKind::Concat)
-            && !self.index.is_output(y)
-            && !self.scope.ignores(&activation.name, &activation.op_type)
-            && self.activation_bounds(activation) != Bounds::Any;
-        fusable.then_some(*reader)
-    }
-
-    fn activation_bounds(&self, node: &pb::NodeProto) -> Bounds {
-        let scalar = |i: usize| {
-            let at = self.index.initializer(node.input.get(i)?)?;
-            graph::to_array::<f32>(&self.graph.initializer[at])?.first().copied()
-        };
-        match node.op_type.as_str() {
-            "Relu" => Bounds::ZeroTo(f32::INFINITY),
-            "Clip" if scalar(1) == Some(0.0) => {
-                if node.input.get(2).is_none_or(String::is_empty) {
-                    return Bounds::ZeroTo(f32::INFINITY);
-                }
-                scalar(2).filter(|high| *high > 0.0).map_or(Bounds::Any, Bounds::ZeroTo)
-            }
-            _ => Bounds::Any,
-        }
-    }
-
     /// Takes out nodes without weights whose result no INT8 node reads: they would only add error.
     fn prune(&self, nodes: &mut Vec<QuantizedNode>, left: &mut Vec<(usize, LeftNode)>) {
         let mut kept: HashSet<usize> = nodes.iter().map(|n| n.position).collect();
         for node in nodes.iter().rev() {
-            let read = self.index.consumers(&node.output).iter().any(|c| kept.contains(c));
+            let read = self.rules.index.consumers(&node.output).iter().any(|c| kept.contains(c));
             if !read && !matches!(node.kind, NodeKind::Weighted { .. }) {
                 kept.remove(&node.position);
                 left.push((node.position, self.left(node.position, "no INT8 node reads its result".into())));
@@ -313,16 +204,16 @@ impl Placer<'_> {
                 &inputs[..1]
             };
             data.iter().for_each(|i| add(i));
-            let read = self.index.consumers(&node.output).iter().any(|c| by_position.contains_key(c));
+            let read = self.rules.index.consumers(&node.output).iter().any(|c| by_position.contains_key(c));
             if read || !matches!(node.op_type.as_str(), "Gemm" | "MatMul") {
                 add(&node.output);
             }
         }
-        let order = |name: &str| self.index.producer(name).map_or(0, |p| p + 1);
+        let order = |name: &str| self.rules.index.producer(name).map_or(0, |p| p + 1);
         names.sort_by_key(|name| order(name));
         let mut bounds: HashMap<&str, Bounds> = HashMap::new();
         for name in &names {
-            let producer = self.index.producer(name);
+            let producer = self.rules.index.producer(name);
             let moved = producer.and_then(|p| by_position.get(&p)).filter(|n| keeps_bounds(n.kind));
             let of = match (moved, producer) {
                 (Some(node), _) => {
@@ -332,7 +223,7 @@ impl Placer<'_> {
                     let same = data.iter().all(|i| bounds.get(i.as_str()) == Some(&first));
                     if same { first } else { Bounds::Any }
                 }
-                (None, Some(p)) => self.activation_bounds(&self.graph.node[p]),
+                (None, Some(p)) => self.rules.activation_bounds(&self.graph.node[p]),
                 (None, None) => Bounds::Any,
             };
             bounds.insert(name, of);
@@ -350,11 +241,11 @@ impl Placer<'_> {
 
     /// The axis of `tensor` that the first layer with weights among its readers sums over.
     fn channel_axis(&self, tensor: &str, nodes: &HashMap<usize, &QuantizedNode>) -> Option<usize> {
-        let reader = self.index.consumers(tensor).iter().filter_map(|c| nodes.get(c)).find(|n| {
+        let reader = self.rules.index.consumers(tensor).iter().filter_map(|c| nodes.get(c)).find(|n| {
             matches!(n.kind, NodeKind::Weighted { .. }) && self.graph.node[n.position].input[0] == tensor
         })?;
         match reader.op_type.as_str() {
-            "MatMul" => self.shapes.get(tensor)?.len().checked_sub(1),
+            "MatMul" => self.rules.shapes.get(tensor)?.len().checked_sub(1),
             _ => Some(1),
         }
     }
@@ -363,4 +254,145 @@ impl Placer<'_> {
 /// Whether the output lies within the bounds of the inputs.
 fn keeps_bounds(kind: NodeKind) -> bool {
     matches!(kind, NodeKind::Move | NodeKind::Concat | NodeKind::Pool)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::model::graph::{node, with_int};
+    use crate::quantize::IgnoredScope;
+    use crate::quantize::testing::Builder;
+
+    fn placed(model: &Model) -> Placement {
+        place(model, &Options::default()).unwrap()
+    }
+
+    fn tensors(placement: &Placement) -> Vec<(&str, usize)> {
+        placement.tensors.iter().map(|t| (t.name.as_str(), t.group)).collect()
+    }
+
+    fn reason<'a>(placement: &'a Placement, name: &str) -> &'a str {
+        placement.left.iter().find(|l| l.name == name).map_or("", |l| &l.reason)
+    }
+
+    #[test]
+    fn a_residual_block_is_int8_up_to_the_float_logits() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let stem = b.conv("stem", "input", 4, 4, 3, 1);
+        let stem = b.op("Relu", "relu", &[&stem]);
+        let branch = b.conv("branch", &stem, 4, 4, 3, 4);
+        let sum = b.op("Add", "sum", &[&branch, &stem]);
+        let pooled = b.op("GlobalAveragePool", "pool", &[&sum]);
+        let flat = b.op("Flatten", "flat", &[&pooled]);
+        let logits = b.gemm("head", &flat, 4, 3);
+        let placement = placed(&b.model(&logits, &[1, 3]));
+        let nodes: Vec<_> = placement.nodes.iter().map(|n| (n.name.as_str(), n.kind, n.activation)).collect();
+        assert_eq!(
+            nodes,
+            [
+                ("stem", NodeKind::Weighted { channel_axis: 0 }, Some(1)),
+                ("branch", NodeKind::Weighted { channel_axis: 0 }, None),
+                ("sum", NodeKind::Add, None),
+                ("pool", NodeKind::Pool, None),
+                ("flat", NodeKind::Move, None),
+                ("head", NodeKind::Weighted { channel_axis: 0 }, None),
+            ]
+        );
+        assert_eq!(
+            tensors(&placement),
+            [("input", 0), (&*stem, 1), (&*branch, 2), (&*sum, 3), (&*pooled, 4), (&*flat, 4)]
+        );
+        assert!(placement.left.is_empty());
+        assert_eq!(placement.tensors[1].bounds, Bounds::ZeroTo(f32::INFINITY));
+    }
+
+    #[test]
+    fn a_pooled_head_stays_float_after_its_conv() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let x = b.conv("conv", "input", 4, 4, 3, 1);
+        let x = b.op("GlobalAveragePool", "pool", &[&x]);
+        let x = b.op("Flatten", "flat", &[&x]);
+        let placement = placed(&b.model(&x, &[1, 4]));
+        assert_eq!(placement.nodes.len(), 1);
+        assert_eq!(reason(&placement, "pool"), "no INT8 node reads its result");
+        assert_eq!(reason(&placement, "flat"), "no INT8 node reads its result");
+    }
+
+    fn concat(second: &str, other_reader: bool) -> Placement {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let left = b.conv("left", "input", 4, 2, 1, 1);
+        let left = b.op("Relu", "left_relu", &[&left]);
+        let right = b.conv("right", "input", 4, 2, 3, 1);
+        let right = if second.is_empty() { right } else { b.op(second, "right_act", &[&right]) };
+        let joined = b.push(with_int(node("Concat", "join", &[&left, &right], &[]), "axis", 1));
+        let mut x = b.conv("next", &joined, 4, 2, 1, 1);
+        if other_reader {
+            x = b.op("Add", "extra", &[&x, &left]);
+        }
+        let x = b.conv("last", &x, 2, 2, 1, 1);
+        placed(&b.model(&x, &[1, 2, 8, 8]))
+    }
+
+    #[test]
+    fn a_concat_of_tensors_it_alone_reads_shares_one_scale() {
+        let groups: Vec<usize> = concat("Relu", false).tensors.iter().map(|t| t.group).collect();
+        assert_eq!(groups, [0, 1, 1, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_concat_keeps_its_own_scale_beside_other_readers_or_other_signs() {
+        let groups: Vec<usize> = concat("Relu", true).tensors.iter().map(|t| t.group).collect();
+        assert_eq!(groups, [0, 1, 2, 3, 4, 5, 6]);
+        let groups: Vec<usize> = concat("", false).tensors.iter().map(|t| t.group).collect();
+        assert_eq!(groups, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn what_has_no_int8_form_is_left_with_the_reason() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let x = b.conv("a", "input", 4, 4, 1, 1);
+        let gate = b.op("Sigmoid", "gate", &[&x]);
+        let x = b.op("Mul", "swish", &[&x, &gate]);
+        let one = b.constant("one", &[1], &[1.0]);
+        let y = b.op("Add", "offset", &[&x, &one]);
+        let x = b.conv("b", &y, 4, 4, 1, 1);
+        let placement = placed(&b.model(&x, &[1, 4, 8, 8]));
+        assert_eq!(placement.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(reason(&placement, "gate"), "no INT8 form in this version");
+        assert!(reason(&placement, "offset").ends_with("is FP32"), "{:?}", placement.left);
+    }
+
+    #[test]
+    fn the_ignored_scope_stays_fp32() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let x = b.conv("a", "input", 4, 4, 1, 1);
+        let x = b.op("Relu", "relu", &[&x]);
+        let x = b.conv("b", &x, 4, 4, 1, 1);
+        let model = b.model(&x, &[1, 4, 8, 8]);
+        let ignored = IgnoredScope { names: vec!["a".into()], types: vec![] };
+        let placement = place(&model, &Options { ignored, ..Options::default() }).unwrap();
+        assert_eq!(placement.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(reason(&placement, "a"), "listed in ignored_scope");
+        let ignored = IgnoredScope { names: vec![], types: vec!["Conv".into()] };
+        let message = place(&model, &Options { ignored, ..Options::default() }).err().unwrap().to_string();
+        assert!(message.contains("no node can be quantized ('a': listed in ignored_scope)"), "{message}");
+    }
+
+    #[test]
+    fn relu6_bounds_its_tensor_and_a_clip_below_zero_is_no_activation() {
+        for (low, bounds) in [(0.0, Bounds::ZeroTo(6.0)), (-1.0, Bounds::Any)] {
+            let mut b = Builder::new(&[1, 4, 8, 8]);
+            let low = b.constant("low", &[], &[low]);
+            let six = b.constant("six", &[], &[6.0]);
+            let x = b.conv("a", "input", 4, 4, 1, 1);
+            let y = b.op("Clip", "clip", &[&x, &low, &six]);
+            let z = b.conv("b", &y, 4, 4, 1, 1);
+            let placement = placed(&b.model(&z, &[1, 4, 8, 8]));
+            let fused = placement.nodes[0].activation.is_some();
+            assert_eq!(fused, bounds != Bounds::Any);
+            let clipped = placement.tensors.iter().find(|t| t.name == y).unwrap();
+            assert_eq!(clipped.bounds, bounds);
+        }
+    }
 }

@@ -1,113 +1,21 @@
-//! Writes the INT8 model: standard ONNX in QDQ form.
-//!
-//! ```text
-//! x ─ Q ─ DQ ─┐                       The runtimes replace such a group by one INT8 kernel. They do so only
-//! w(s8) ─ DQ ─┼─ Conv ─ Q ─ DQ ─ …     if nothing but Q reads the result of the operator: this is why Relu and
-//! b(s32) ─ DQ ┘                       Clip vanish where the range of Q already implies them.
-//! ```
+//! Node by node from FP32 to INT8.
 
 use std::collections::{HashMap, HashSet};
 
 use ndarray::ArrayD;
-use serde::{Deserialize, Serialize};
 
-use super::correction::bias_shift;
-use super::placement::{Bounds, NodeKind, Placement, QuantizedNode, QuantizedTensor};
-use super::range::{self, ActivationParameters};
-use super::weights::{quantize_bias, quantize_weights};
-use super::{BiasCorrection, Options, QuantizeError, Statistics};
+use super::LayerReport;
 use crate::model::graph::{self, Index};
-use crate::model::{Model, pb};
+use crate::model::pb;
+use crate::quantize::correction::bias_shift;
+use crate::quantize::range::ActivationParameters;
+use crate::quantize::weights::{quantize_bias, quantize_weights};
+use crate::quantize::{
+    BiasCorrection, Bounds, NodeKind, Options, Placement, QuantizedNode, QuantizedTensor, Statistics,
+};
 
-/// IR version written at least: the first that goes with opset 13.
-const IR_VERSION: i64 = 7;
-
-/// A model in INT8 form, and what was done to each of its nodes.
-#[derive(Debug, Clone)]
-pub struct Quantized {
-    /// Standard QDQ ONNX.
-    pub model: Model,
-    /// One row for each node of the FP32 model, in graph order.
-    pub layers: Vec<LayerReport>,
-    /// What the user should know.
-    pub warnings: Vec<String>,
-}
-
-/// What became of one node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LayerReport {
-    /// Name of the node; the same in both models.
-    pub node: String,
-    /// Its operator.
-    pub op_type: String,
-    /// Whether it computes in INT8.
-    pub quantized: bool,
-    /// Why not; empty if it does.
-    pub reason: String,
-    /// How its result is stored, if that is u8.
-    pub output: Option<ActivationParameters>,
-    /// Smallest and largest real value that its result can take.
-    pub output_range: Option<(f32, f32)>,
-    /// Bits of its weights, if it has any in INT8.
-    pub weight_bits: Option<u8>,
-    /// Largest magnitude that was added to a bias; 0 if the correction was refused or is off.
-    pub bias_correction: f32,
-}
-
-/// Writes the INT8 form of `model`. All three must belong together: `placement` from
-/// [`place`](super::place) on this model, `statistics` from [`observe`](super::observe) with this placement.
-///
-/// # Errors
-/// A tensor has no statistics, or had values that are not finite.
-pub fn quantize(
-    model: &Model,
-    placement: &Placement,
-    statistics: &Statistics,
-    options: &Options,
-) -> Result<Quantized, QuantizeError> {
-    let parameters = choose_parameters(placement, statistics, options)?;
-    let graph = model.graph();
-    let mut writer = Writer {
-        graph,
-        index: Index::new(graph),
-        placement,
-        statistics,
-        options,
-        parameters,
-        made: placement.nodes.iter().map(|n| n.output.as_str()).collect(),
-        tensors: placement.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
-        nodes: Vec::new(),
-        initializers: Vec::new(),
-        written: HashSet::new(),
-        warnings: Vec::new(),
-    };
-    let layers = writer.write();
-    let (nodes, initializers, warnings) = (writer.nodes, writer.initializers, writer.warnings);
-    let proto = assemble(&model.proto, nodes, initializers);
-    let name = model.path.with_extension("int8.onnx");
-    Ok(Quantized { model: Model::from_proto(name, proto), layers, warnings })
-}
-
-/// Scale and zero point of each group, over all of its members.
-fn choose_parameters(
-    placement: &Placement,
-    statistics: &Statistics,
-    options: &Options,
-) -> Result<Vec<ActivationParameters>, QuantizeError> {
-    let mut ranges: Vec<(f32, f32)> = Vec::new();
-    for tensor in &placement.tensors {
-        let found = statistics.finite(&tensor.name)?;
-        let (low, high) = range::choose(found, options.range, tensor.bounds);
-        if ranges.len() <= tensor.group {
-            ranges.resize(tensor.group + 1, (0.0, 0.0));
-        }
-        let group = &mut ranges[tensor.group];
-        *group = (group.0.min(low), group.1.max(high));
-    }
-    Ok(ranges.iter().map(|(low, high)| ActivationParameters::new(*low, *high, options.preset)).collect())
-}
-
-struct Writer<'a> {
+/// Writes the nodes and constants of the INT8 graph, one FP32 node after the other.
+pub(super) struct Writer<'a> {
     graph: &'a pb::GraphProto,
     index: Index,
     placement: &'a Placement,
@@ -117,15 +25,39 @@ struct Writer<'a> {
     /// Tensors that leave INT8 nodes.
     made: HashSet<&'a str>,
     tensors: HashMap<&'a str, &'a QuantizedTensor>,
-    nodes: Vec<pb::NodeProto>,
-    initializers: Vec<pb::TensorProto>,
+    pub nodes: Vec<pb::NodeProto>,
+    pub initializers: Vec<pb::TensorProto>,
     /// Names of initializers written so far.
     written: HashSet<String>,
-    warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
-    fn write(&mut self) -> Vec<LayerReport> {
+    pub(super) fn new(
+        graph: &'a pb::GraphProto,
+        placement: &'a Placement,
+        statistics: &'a Statistics,
+        options: &'a Options,
+        parameters: Vec<ActivationParameters>,
+    ) -> Writer<'a> {
+        Writer {
+            graph,
+            index: Index::new(graph),
+            placement,
+            statistics,
+            options,
+            parameters,
+            made: placement.nodes.iter().map(|n| n.output.as_str()).collect(),
+            tensors: placement.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
+            nodes: Vec::new(),
+            initializers: Vec::new(),
+            written: HashSet::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Writes everything; returns a row for each node of the FP32 graph.
+    pub(super) fn write(&mut self) -> Vec<LayerReport> {
         let int8: HashMap<usize, &QuantizedNode> =
             self.placement.nodes.iter().map(|n| (n.position, n)).collect();
         let activations: HashMap<usize, &QuantizedNode> =
@@ -331,28 +263,4 @@ impl<'a> Writer<'a> {
             tensor.into()
         }
     }
-}
-
-/// Puts the new nodes and constants into a copy of the model, without constants that nobody reads.
-fn assemble(
-    proto: &pb::ModelProto,
-    nodes: Vec<pb::NodeProto>,
-    initializers: Vec<pb::TensorProto>,
-) -> pb::ModelProto {
-    let mut proto = proto.clone();
-    proto.ir_version = proto.ir_version.max(IR_VERSION);
-    proto.producer_name = env!("CARGO_PKG_NAME").into();
-    proto.producer_version = env!("CARGO_PKG_VERSION").into();
-    if let Some(graph) = proto.graph.as_mut() {
-        let before: HashSet<String> = graph.initializer.iter().map(|i| i.name.clone()).collect();
-        let mut read: HashSet<&str> = nodes.iter().flat_map(|n| n.input.iter().map(String::as_str)).collect();
-        read.extend(graph.output.iter().map(|o| o.name.as_str()));
-        graph.initializer.retain(|i| read.contains(i.name.as_str()));
-        graph.input.retain(|i| read.contains(i.name.as_str()) || !before.contains(&i.name));
-        graph.initializer.extend(initializers);
-        graph.node = nodes;
-        // Types of intermediate tensors have changed; the runtimes infer them.
-        graph.value_info.clear();
-    }
-    proto
 }

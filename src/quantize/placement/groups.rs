@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::placement::{NodeKind, QuantizedNode, QuantizedTensor};
+use super::{NodeKind, QuantizedNode, QuantizedTensor};
 use crate::model::graph::Index;
 use crate::model::pb::GraphProto;
 
@@ -54,9 +54,9 @@ pub(super) fn assign(
         }
     }
     let mut numbers = HashMap::new();
-    for i in 0..tensors.len() {
+    for (i, tensor) in tensors.iter_mut().enumerate() {
         let next = numbers.len();
-        tensors[i].group = *numbers.entry(root(&parent, i)).or_insert(next);
+        tensor.group = *numbers.entry(root(&parent, i)).or_insert(next);
     }
 }
 

@@ -1,0 +1,138 @@
+//! What one node may become, by its operator, its constants and the nodes around it.
+
+use std::collections::HashSet;
+
+use super::scope::Scope;
+use super::{Bounds, NodeKind};
+use crate::model::graph::{self, Index};
+use crate::model::pb;
+use crate::model::shapes::Shapes;
+
+/// The graph, and all that is looked up in it.
+pub(super) struct Rules<'a> {
+    pub graph: &'a pb::GraphProto,
+    pub index: Index,
+    /// Shape of every tensor for a batch of one.
+    pub shapes: Shapes,
+    pub scope: Scope<'a>,
+}
+
+impl Rules<'_> {
+    /// How `node` computes in INT8, or why it can't. Without `int8` only layers with weights are judged.
+    pub(super) fn kind(
+        &self,
+        node: &pb::NodeProto,
+        int8: Option<&HashSet<&str>>,
+    ) -> Result<NodeKind, String> {
+        if self.scope.ignores(&node.name, &node.op_type) {
+            return Err("listed in ignored_scope".into());
+        }
+        match node.op_type.as_str() {
+            "Conv" | "Gemm" | "MatMul" => return self.weighted(node),
+            _ => {}
+        }
+        let kind = match node.op_type.as_str() {
+            "Add" => NodeKind::Add,
+            "GlobalAveragePool" | "AveragePool" => NodeKind::Pool,
+            "ReduceMean" if self.averages_space(node) => NodeKind::Pool,
+            "Concat" => NodeKind::Concat,
+            "MaxPool" | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => NodeKind::Move,
+            _ => return Err("no INT8 form in this version".into()),
+        };
+        let int8 = int8.ok_or("judged later")?;
+        if node.output.iter().filter(|o| !o.is_empty()).count() != 1 {
+            return Err("it has several outputs".into());
+        }
+        let data =
+            if matches!(kind, NodeKind::Move | NodeKind::Pool) { &node.input[..1] } else { &node.input[..] };
+        if let Some(input) = data.iter().find(|i| !int8.contains(i.as_str())) {
+            return Err(format!("its input '{input}' is FP32"));
+        }
+        if kind == NodeKind::Add {
+            let shapes: Vec<_> = node.input.iter().map(|i| self.shapes.get(i)).collect();
+            if shapes[0].is_none() || shapes[0] != shapes[1] {
+                return Err("its inputs have different shapes".into());
+            }
+        }
+        Ok(kind)
+    }
+
+    /// Conv, Gemm or MatMul whose weights and bias are constants of a form that has an INT8 kernel.
+    fn weighted(&self, node: &pb::NodeProto) -> Result<NodeKind, String> {
+        let constant = |i: usize| {
+            let name = node.input.get(i).filter(|n| !n.is_empty())?;
+            Some(self.index.initializer(name).map(|at| &self.graph.initializer[at]))
+        };
+        let weight = constant(1).flatten().ok_or("its weights are not constant")?;
+        if weight.data_type != pb::tensor_proto::DataType::Float as i32 {
+            return Err(format!("its weights have ONNX type {}, expected float", weight.data_type));
+        }
+        let x = &node.input[0];
+        if self.index.initializer(x).is_some() || !self.shapes.contains_key(x) {
+            return Err("its input is constant or has no known shape".into());
+        }
+        let channel_axis = match node.op_type.as_str() {
+            "Conv" => 0,
+            "MatMul" if weight.dims.len() == 2 => 1,
+            "MatMul" => return Err(format!("its weights have {} dimensions, expected 2", weight.dims.len())),
+            _ => {
+                let one = |name| graph::attr_float(node, name).unwrap_or(1.0) == 1.0;
+                if !one("alpha") || !one("beta") || graph::attr_int(node, "transA").unwrap_or(0) != 0 {
+                    return Err("Gemm with alpha, beta or transA has no INT8 kernel".into());
+                }
+                usize::from(graph::attr_int(node, "transB").unwrap_or(0) == 0)
+            }
+        };
+        let channels = weight.dims.get(channel_axis).copied().unwrap_or(0);
+        match constant(2) {
+            Some(None) => Err("its bias is not constant".into()),
+            Some(Some(bias)) if bias.dims.iter().product::<i64>() != channels => {
+                Err(format!("its bias has the shape {:?}, expected {channels} values", bias.dims))
+            }
+            _ => Ok(NodeKind::Weighted { channel_axis }),
+        }
+    }
+
+    /// Whether a ReduceMean is an average over height and width.
+    fn averages_space(&self, node: &pb::NodeProto) -> bool {
+        let axes = graph::attr_ints(node, "axes").map(<[i64]>::to_vec).or_else(|| {
+            let at = self.index.initializer(node.input.get(1)?)?;
+            Some(graph::to_array::<i64>(&self.graph.initializer[at])?.into_iter().collect())
+        });
+        let rank = self.shapes.get(&node.input[0]).map_or(0, Vec::len);
+        axes.is_some_and(|mut axes| {
+            axes.iter_mut().for_each(|a| *a += if *a < 0 { rank as i64 } else { 0 });
+            axes.sort_unstable();
+            rank == 4 && axes == [2, 3]
+        })
+    }
+
+    /// Position of the Relu, or Clip from 0, that alone reads the result of `node`.
+    pub(super) fn activation(&self, node: &pb::NodeProto, kind: NodeKind) -> Option<usize> {
+        let y = &node.output[0];
+        let [reader] = self.index.consumers(y) else { return None };
+        let activation = &self.graph.node[*reader];
+        let fusable = !matches!(kind, NodeKind::Move | NodeKind::Concat)
+            && !self.index.is_output(y)
+            && !self.scope.ignores(&activation.name, &activation.op_type)
+            && self.activation_bounds(activation) != Bounds::Any;
+        fusable.then_some(*reader)
+    }
+
+    pub(super) fn activation_bounds(&self, node: &pb::NodeProto) -> Bounds {
+        let scalar = |i: usize| {
+            let at = self.index.initializer(node.input.get(i)?)?;
+            graph::to_array::<f32>(&self.graph.initializer[at])?.first().copied()
+        };
+        match node.op_type.as_str() {
+            "Relu" => Bounds::ZeroTo(f32::INFINITY),
+            "Clip" if scalar(1) == Some(0.0) => {
+                if node.input.get(2).is_none_or(String::is_empty) {
+                    return Bounds::ZeroTo(f32::INFINITY);
+                }
+                scalar(2).filter(|high| *high > 0.0).map_or(Bounds::Any, Bounds::ZeroTo)
+            }
+            _ => Bounds::Any,
+        }
+    }
+}

@@ -345,7 +345,9 @@ mod reader {
         assert_eq!(room_of(Path::new("engine/builtin/session.rs")), Some("engine"));
         assert_eq!(room_of(Path::new("progress.rs")), Some("progress"));
         assert_eq!(room_of(Path::new("main.rs")), None);
-        assert!(holds_only_tests(Path::new("model/tests.rs")) && holds_only_tests(Path::new("model/tests/a.rs")));
+        assert!(
+            holds_only_tests(Path::new("model/tests.rs")) && holds_only_tests(Path::new("model/tests/a.rs"))
+        );
         assert!(!holds_only_tests(Path::new("model/contests.rs")));
         assert_eq!(
             ["engine/mod.rs", "engine/value.rs", "engine/builtin/mod.rs"].map(|p| depth_of(Path::new(p))),

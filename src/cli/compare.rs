@@ -113,10 +113,8 @@ fn text(comparison: &Comparison, output: Option<&PathBuf>) -> String {
     }));
     lines.extend(reports.predictions.as_ref().map(|p| format!("agreement   {}", summary_text::agreement(p))));
     lines.extend(reports.annotations.as_ref().map(|a| format!("top-1       {}", summary_text::accuracy(a))));
-    lines.extend(reports.tensor_distance.iter().flatten().map(|d| {
-        let sqnr = d.distance.sqnr_db.map_or("-".to_string(), |v| format!("{v:.1} dB"));
-        format!("distance    {}: SQNR {sqnr}, largest difference {:.4}", d.output, d.distance.max_abs)
-    }));
+    let distances = reports.tensor_distance.iter().flatten();
+    lines.extend(distances.map(|d| format!("distance    {}", summary_text::distance(d))));
     lines.extend(reports.left_out.iter().map(|l| format!("left out    {}: {}", l.kind, l.reason)));
     lines.extend(output.map(|folder| format!("files       {}", folder.display())));
     super::sanitized(&(lines.join("\n") + "\n"))

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::report::DistanceSummary;
 use crate::run::summary::{
     AnnotationsSummary, GateResult, ModelRole, PredictionsSummary, Speedup, Summary, Verdict,
 };
@@ -15,6 +16,7 @@ pub fn render(summary: &Summary, name: &str, folder: &Path) -> String {
     let reports = &summary.reports;
     rows.extend(reports.predictions.as_ref().map(|p| ("agreement", agreement(p))));
     rows.extend(reports.annotations.as_ref().map(|a| ("top-1", accuracy(a))));
+    rows.extend(reports.tensor_distance.iter().flatten().map(|d| ("distance", distance(d))));
     rows.extend(
         reports.left_out.iter().map(|left| ("left out", format!("{}: {}", left.kind.name(), left.reason))),
     );
@@ -110,6 +112,14 @@ pub(super) fn accuracy(report: &AnnotationsSummary) -> String {
     // Writing to a string does not fail.
     let _ = write!(text, " (drop {:.2} to {:.2})", report.drop_low * 100.0, report.drop_high * 100.0);
     text
+}
+
+/// How far an output is from the parent's.
+pub(super) fn distance(report: &DistanceSummary) -> String {
+    let distance = &report.distance;
+    let sqnr = distance.sqnr_db.map_or("equal".to_string(), |v| format!("SQNR {v:.1} dB"));
+    let cosine = distance.cosine.map_or(String::new(), |v| format!(", cosine {v:.4}"));
+    format!("{}: {sqnr}{cosine}, largest difference {:.4}", report.output, distance.max_abs)
 }
 
 fn gate(gate: &GateResult) -> String {

@@ -138,7 +138,8 @@ fn images_of_other_sizes_than_the_first_do_not_stop_the_run() {
     let workspace = Workspace::tiny();
     fs::create_dir(workspace.path("images")).unwrap();
     for (name, side) in [("a.png", 16), ("b.png", 20), ("c.png", 16)] {
-        let image = image::RgbImage::from_fn(side, side, |x, y| image::Rgb([(16 * x) as u8, (16 * y) as u8, 99]));
+        let image =
+            image::RgbImage::from_fn(side, side, |x, y| image::Rgb([(16 * x) as u8, (16 * y) as u8, 99]));
         image.save(workspace.path("images").join(name)).unwrap();
     }
     workspace.set_dataset("dataset: {path: images}");

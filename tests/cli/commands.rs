@@ -21,7 +21,8 @@ fn json(done: &Done) -> Value {
 
 fn compare(workspace: &Workspace, first: &str, second: &str, more: &[&str]) -> Done {
     let images = path("tiny/images");
-    let arguments = ["compare", first, second, "--dataset", &images, "--preprocess", PREPROCESS, "--seconds", "0"];
+    let arguments =
+        ["compare", first, second, "--dataset", &images, "--preprocess", PREPROCESS, "--seconds", "0"];
     workspace.calib8(&[&arguments, more].concat())
 }
 
@@ -83,7 +84,8 @@ fn a_model_compared_with_itself_is_equal() {
 #[test]
 fn the_model_of_another_tool_can_be_compared() {
     let workspace = Workspace::empty();
-    let found = json(&compare(&workspace, &path("tiny/tiny.onnx"), &path("golden/tiny.ort.qdq.onnx"), &["--json"]));
+    let found =
+        json(&compare(&workspace, &path("tiny/tiny.onnx"), &path("golden/tiny.ort.qdq.onnx"), &["--json"]));
     let agreement = found["reports"]["predictions"]["agreement"].as_f64().unwrap();
     assert!(agreement > 0.5, "{agreement}");
     assert_eq!(found["second"]["precision"], "int8");
@@ -95,7 +97,8 @@ fn models_of_other_inputs_are_not_compared() {
     let done = compare(&workspace, &path("tiny/tiny.onnx"), &path("shapes/shapes.onnx"), &[]);
     assert_eq!(done.code, Some(1), "{done}");
     assert!(done.error().contains("shapes.onnx takes [3, 112, 112]"), "{done}");
-    let done = workspace.calib8(&["compare", &path("tiny/tiny.onnx"), &path("tiny/tiny.onnx"), "--dataset", "gone"]);
+    let done =
+        workspace.calib8(&["compare", &path("tiny/tiny.onnx"), &path("tiny/tiny.onnx"), "--dataset", "gone"]);
     assert_eq!(done.code, Some(1), "{done}");
     assert!(done.error().contains("gone: this folder does not exist"), "{done}");
     let (tiny, images) = (path("tiny/tiny.onnx"), path("tiny/images"));

@@ -100,7 +100,8 @@ fn a_run_that_passes_exits_with_0_and_leaves_these_files() {
 #[test]
 fn the_summary_on_the_terminal_tells_what_matters() {
     let said = &JOURNEY.done.stdout;
-    for word in ["INT8", "1 stream, batch 1", "smaller", "16 images", "top-1", "passed  min_speedup", "files"] {
+    for word in ["INT8", "1 stream, batch 1", "smaller", "16 images", "top-1", "passed  min_speedup", "files"]
+    {
         assert!(said.contains(word), "{word:?} in\n{said}");
     }
     assert!(said.contains("report.html") && said.contains("model.int8.onnx"), "{said}");
@@ -125,7 +126,10 @@ fn the_summary_agrees_with_the_files_it_is_about() {
         assert_eq!(summary[model]["sha256"].as_str(), Some(sha256(bytes).as_str()), "{model}");
         assert_eq!(summary[model]["bytes"].as_u64(), Some(bytes.len() as u64), "{model}");
     }
-    assert_eq!((&summary["parent"]["precision"], &summary["optimized"]["precision"]), (&"fp32".into(), &"int8".into()));
+    assert_eq!(
+        (&summary["parent"]["precision"], &summary["optimized"]["precision"]),
+        (&"fp32".into(), &"int8".into())
+    );
     let layers = |key: &str| summary["optimized"][key].as_u64().unwrap();
     assert!(0 < layers("quantized_layers") && layers("quantized_layers") <= layers("layers"));
 
@@ -133,7 +137,8 @@ fn the_summary_agrees_with_the_files_it_is_about() {
     let isa: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
     assert_eq!(summary["host"]["isa"], serde_json::json!(isa));
 
-    let models: Vec<&Value> = summary["performance"].as_array().unwrap().iter().map(|row| &row["model"]).collect();
+    let models: Vec<&Value> =
+        summary["performance"].as_array().unwrap().iter().map(|row| &row["model"]).collect();
     assert_eq!(models, ["parent", "optimized"]);
     for row in summary["performance"].as_array().unwrap() {
         let fps = ["low", "median", "high"].map(|key| number(&row["fps"][key]));
@@ -170,7 +175,8 @@ fn the_summary_agrees_with_the_tables() {
         line.split(' ').nth(1).unwrap().parse::<u64>().unwrap()
     };
     for (model, class) in [("parent", "class_parent"), ("optimized", "class_optimized")] {
-        let right = predictions.iter().filter(|row| row[class].as_u64() == Some(label(&row["image"]))).count();
+        let right =
+            predictions.iter().filter(|row| row[class].as_u64() == Some(label(&row["image"]))).count();
         assert_eq!(number(&reports["annotations"][model]["top1"]), share(right, 16), "{model}");
     }
     let top1 = |model: &str| number(&reports["annotations"][model]["top1"]);
@@ -292,7 +298,14 @@ fn the_run_files_to_copy_are_valid() {
 #[test]
 fn set_overrides_the_run_file() {
     let workspace = Workspace::tiny();
-    let arguments = ["--set", "reports=[predictions]", "--set", "optimize.preset=mixed", "--set", "performance.batch=[2]"];
+    let arguments = [
+        "--set",
+        "reports=[predictions]",
+        "--set",
+        "optimize.preset=mixed",
+        "--set",
+        "performance.batch=[2]",
+    ];
     let summary = workspace.passes(&arguments);
     assert_eq!(summary["speedup"][0]["batch"], 2);
     let plan = String::from_utf8(workspace.output("run.yaml")).unwrap();
@@ -348,7 +361,10 @@ fn a_gate_on_a_report_that_is_left_out_fails_with_the_reason() {
     workspace.add("gates: {max_drop: 5}");
     let done = workspace.run(&[]);
     assert_eq!(done.code, Some(3), "{done}");
-    assert!(done.stdout.contains("FAILED  max_drop 5: no value: the report annotations was left out"), "{done}");
+    assert!(
+        done.stdout.contains("FAILED  max_drop 5: no value: the report annotations was left out"),
+        "{done}"
+    );
 }
 
 /// Bytes must not depend on when or how a run was made: not on the run, the threads or the tier.

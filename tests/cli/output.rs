@@ -48,7 +48,8 @@ fn resuming_a_finished_run_gives_the_same_again() {
 fn an_output_that_cannot_be_made_has_its_message() {
     let workspace = Workspace::tiny();
     fs::write(workspace.path("file"), "x").unwrap();
-    for (output, advice) in [("file/below", "a part of the path is a file"), ("/proc/calib8", "cannot write")] {
+    for (output, advice) in [("file/below", "a part of the path is a file"), ("/proc/calib8", "cannot write")]
+    {
         let done = workspace.run(&["--output", output]);
         assert_eq!(done.code, Some(1), "{done}");
         assert!(done.error().contains(output) && done.error().contains(advice), "{done}");

@@ -28,10 +28,7 @@ fn a_wrong_run_file_is_2_with_its_place_and_nothing_is_made() {
     let folder = Workspace::tiny();
     let done = folder.calib8(&["run", "run.yaml", "--set", "optimize.presets=mixed"]);
     assert_eq!(done.code, Some(2));
-    assert!(
-        done.stderr.starts_with("error: --set optimize.presets=mixed: unknown key 'presets'"),
-        "{done}"
-    );
+    assert!(done.stderr.starts_with("error: --set optimize.presets=mixed: unknown key 'presets'"), "{done}");
     fs::write(folder.path("bad.yaml"), "version: 1\nnme: demo\n").unwrap();
     let done = folder.calib8(&["run", "bad.yaml"]);
     assert_eq!(done.code, Some(2));

@@ -62,7 +62,12 @@ fn int8_models_equal_onnxruntime_in_this_tier() {
         for batch in [1, shape[0]] {
             let found = outputs(&model, &shape, &images, batch);
             let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&found), bits(&expected), "{}, batch {batch}:\n{found:?}\n{expected:?}", item["model"]);
+            assert_eq!(
+                bits(&found),
+                bits(&expected),
+                "{}, batch {batch}:\n{found:?}\n{expected:?}",
+                item["model"]
+            );
         }
     }
 }
@@ -83,7 +88,8 @@ fn every_tier_equals_onnxruntime_bit_for_bit() {
 fn no_operator_of_onnxruntimes_models_is_left_unfused() {
     for item in Stored::open("int8").items() {
         let left = unfused(&load(item)).unwrap();
-        let told: Vec<String> = left.iter().map(|u| format!("{} ({}): {}", u.node, u.op_type, u.reason)).collect();
+        let told: Vec<String> =
+            left.iter().map(|u| format!("{} ({}): {}", u.node, u.op_type, u.reason)).collect();
         assert_eq!(told, [""; 0], "{}", item["model"]);
     }
 }
@@ -100,7 +106,12 @@ fn fp32_models_agree_with_onnxruntime() {
             let found = outputs(&model, &shape, &images, batch);
             assert_eq!(found.len(), expected.len());
             for (a, b) in found.iter().zip(&expected) {
-                assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{} ({}): {a}, expected {b}", item["model"], item["kind"]);
+                assert!(
+                    (a - b).abs() <= 1e-5 * b.abs().max(1.0),
+                    "{} ({}): {a}, expected {b}",
+                    item["model"],
+                    item["kind"]
+                );
             }
         }
         models.push(item["model"].as_str().unwrap());

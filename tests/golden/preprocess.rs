@@ -35,7 +35,10 @@ fn pixels_equal_pillows() {
         for ((channel, y, x), value) in found.indexed_iter() {
             let pixel = expected[(y * shape[1] + x) * shape[2] + channel];
             let difference = (*value as i16 - i16::from(pixel)).abs();
-            assert!(difference <= allowed, "{source} at {x},{y} channel {channel}: {value}, expected {pixel}");
+            assert!(
+                difference <= allowed,
+                "{source} at {x},{y} channel {channel}: {value}, expected {pixel}"
+            );
             assert_eq!(value.fract(), 0.0);
         }
     }

@@ -18,7 +18,8 @@ pub struct Stored {
 impl Stored {
     pub fn open(name: &str) -> Stored {
         let folder = fixture("golden");
-        let index: Value = serde_json::from_slice(&fs::read(folder.join(format!("{name}.json"))).unwrap()).unwrap();
+        let index: Value =
+            serde_json::from_slice(&fs::read(folder.join(format!("{name}.json"))).unwrap()).unwrap();
         let bytes = fs::read(folder.join(index["file"].as_str().unwrap())).unwrap();
         Stored { index, bytes }
     }

@@ -124,9 +124,6 @@ pub(in crate::run) fn evaluate(
     if !progress.cancelled() && reports.unreadable.len() == total {
         return Err(format!("{}: none of its {total} images can be read", dataset.root.display()).into());
     }
-    for left in &reports.left_out {
-        progress.warn(&format!("report {} was left out: {}", left.kind, left.reason));
-    }
     Ok(reports)
 }
 

@@ -78,7 +78,7 @@ fn a_model_that_may_not_be_read_is_an_error_of_the_run_file() {
     let workspace = Workspace::tiny();
     let path = workspace.path("secret.onnx");
     fs::copy(fixture("tiny/tiny.onnx"), &path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&path).is_ok() {
         println!("skipped: this user may read everything");
         return;

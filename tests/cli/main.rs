@@ -1,7 +1,7 @@
 //! The command line from outside: exit codes, messages, and what is left on disk. Everything here runs
 //! the binary on files of `fixtures/`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod bad_datasets;
 mod bad_models;

@@ -6,6 +6,7 @@
 mod bad_datasets;
 mod bad_models;
 mod commands;
+mod datasets;
 mod journey;
 mod output;
 mod stopping;

@@ -29,7 +29,7 @@ pub use decode::{MAX_PIXELS, decode};
 pub use error::{DatasetError, ImageError, PreprocessError};
 pub use hash::{overlap, sha256};
 pub use labels::class_names;
-pub use prefetch::{Loaded, Prefetch, PrefetchOptions, prefetch};
+pub use prefetch::{Loaded, Prefetch, PrefetchOptions, load, prefetch};
 pub use preprocess::{Color, Preprocess, Resize};
 pub use walk::EXTENSIONS;
 

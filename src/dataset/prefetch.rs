@@ -53,7 +53,11 @@ pub fn prefetch(dataset: &Dataset, preprocess: &Preprocess, options: PrefetchOpt
     Prefetch::start(dataset.items.len(), options, Box::new(load))
 }
 
-fn load(path: &Path, preprocess: &Preprocess) -> Result<Array3<f32>, ImageError> {
+/// The model input of the image at `path`.
+///
+/// # Errors
+/// The image can't be read, or preprocessing can't make an input of it.
+pub fn load(path: &Path, preprocess: &Preprocess) -> Result<Array3<f32>, ImageError> {
     // A panic would leave the reader waiting for this image.
     catch_unwind(AssertUnwindSafe(|| {
         let image = decode(path)?;

@@ -53,6 +53,9 @@ pub enum DirectoryError {
         "{0}: already holds a run; continue it with --resume, replace it with --force, or choose another folder with --output"
     )]
     HoldsRun(PathBuf),
+    /// It is no folder.
+    #[error("{0}: is a file, expected a folder for the run; choose another with --output")]
+    NotAFolder(PathBuf),
     /// It holds files of ours' names that no run of ours accounts for.
     #[error(
         "{folder}: already holds {name}, which no run here has made; choose another folder with --output, or --force to replace the file"
@@ -129,6 +132,9 @@ impl RunDirectory {
 /// # Errors
 /// The folder is refused.
 pub fn check(path: &Path, existing: Existing, yaml: &str) -> Result<(), DirectoryError> {
+    if path.exists() && !path.is_dir() {
+        return Err(DirectoryError::NotAFolder(path.to_path_buf()));
+    }
     let there = |name: &&&str| path.join(name).symlink_metadata().is_ok();
     let holds_run = MARKS.iter().any(|mark| there(&mark));
     match existing {

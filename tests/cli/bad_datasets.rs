@@ -132,6 +132,26 @@ fn an_image_smaller_than_the_crop_does_not_stop_the_run() {
     assert_eq!(unreadable.as_array().unwrap().len(), 1);
 }
 
+/// Without a crop, images keep their sizes; the first fits the model, the others don't.
+#[test]
+fn images_of_other_sizes_than_the_first_do_not_stop_the_run() {
+    let workspace = Workspace::tiny();
+    fs::create_dir(workspace.path("images")).unwrap();
+    for (name, side) in [("a.png", 16), ("b.png", 20), ("c.png", 16)] {
+        let image =
+            image::RgbImage::from_fn(side, side, |x, y| image::Rgb([(16 * x) as u8, (16 * y) as u8, 99]));
+        image.save(workspace.path("images").join(name)).unwrap();
+    }
+    workspace.set_dataset("dataset: {path: images}");
+    let done = workspace.run(&["--set", "preprocess={scale: 0.0039}"]);
+    assert_eq!(done.code, Some(0), "{done}");
+    let summary = workspace.summary();
+    assert_eq!(summary["calibration"]["images"], 2);
+    assert_eq!(summary["reports"]["unreadable"][0]["image"], "b.png");
+    let reason = summary["reports"]["unreadable"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("[3, 20, 20]") && reason.contains("[3, 16, 16]"), "{reason}");
+}
+
 #[test]
 fn every_format_of_image_runs() {
     let files = [

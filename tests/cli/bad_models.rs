@@ -33,6 +33,10 @@ fn every_bad_model_has_its_message() {
         let message = workspace.normalized(done.error());
         assert!(message.contains(&format!("[fixtures]/odd/{name}: ")), "{name}: {message}");
         assert_eq!(names(&workspace.path("out")), TRACES, "{name}");
+
+        let dry = workspace.run(&["--set", &set_model(name), "--dry-run", "--output", "other"]);
+        assert_eq!((dry.code, dry.error()), (Some(1), done.error()), "{name}: a dry run says the same");
+        assert!(!workspace.path("other").exists(), "{name}");
         messages += &format!("{message}\n\n");
     }
     insta::assert_snapshot!(messages);

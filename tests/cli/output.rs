@@ -57,9 +57,11 @@ fn an_output_that_cannot_be_made_has_its_message() {
     let done = workspace.run(&["--set", "output=file"]);
     assert_eq!(done.code, Some(2), "{done}");
     assert!(done.error().contains("'output' is a file"), "{done}");
-    let done = workspace.run(&["--output", "file"]);
-    assert_eq!(done.code, Some(2), "{done}");
-    assert!(done.error().contains("file"), "{done}");
+    for arguments in [&["--output", "file"][..], &["--output", "file", "--force"]] {
+        let done = workspace.run(arguments);
+        assert_eq!(done.code, Some(2), "{done}");
+        assert!(done.error().contains("file: is a file, expected a folder for the run"), "{done}");
+    }
     assert_eq!(names(&workspace.root()), ["file", "run.yaml"]);
     assert_eq!(fs::read_to_string(workspace.path("file")).unwrap(), "x");
 }

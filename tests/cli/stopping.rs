@@ -111,7 +111,8 @@ fn a_run_that_was_stopped_goes_on_to_the_same_bytes() {
 
     // A kill that nothing can be done about, once there is a checkpoint; then a log whose last line was
     // being written, and a temporary file.
-    let mut run = Running::start(&workspace, &["--force"]);
+    fs::remove_dir_all(workspace.path("out")).unwrap();
+    let mut run = Running::start(&workspace, &[]);
     while !workspace.path("out/checkpoint").exists() && run.child.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }

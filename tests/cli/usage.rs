@@ -5,21 +5,9 @@ use std::process::{Command, Stdio};
 
 use super::support::{Done, Workspace, names};
 
-/// A workspace whose model and image are no model and image: nothing here gets as far as to open them.
-fn workspace() -> Workspace {
-    let workspace = Workspace::empty();
-    fs::create_dir(workspace.path("images")).unwrap();
-    fs::write(workspace.path("images/a.png"), "x").unwrap();
-    fs::write(workspace.path("model.onnx"), "x").unwrap();
-    let text =
-        "version: 1\nname: demo\nmodel: {path: model.onnx}\npreprocess: unit\ndataset: {path: images}\n";
-    fs::write(workspace.path("run.yaml"), text).unwrap();
-    workspace
-}
-
 #[test]
 fn help_documents_the_exit_codes() {
-    let folder = workspace();
+    let folder = Workspace::tiny();
     let done = folder.calib8(&["--help"]);
     assert_eq!(done.code, Some(0));
     for line in ["0    done", "1    failed", "2    wrong usage", "3    a gate failed", "130  interrupted"] {
@@ -29,7 +17,7 @@ fn help_documents_the_exit_codes() {
 
 #[test]
 fn wrong_usage_is_2() {
-    let folder = workspace();
+    let folder = Workspace::tiny();
     for arguments in [&[][..], &["fly"], &["run"], &["run", "run.yaml", "--resume", "--force"]] {
         assert_eq!(folder.calib8(arguments).code, Some(2), "{arguments:?}");
     }
@@ -37,7 +25,7 @@ fn wrong_usage_is_2() {
 
 #[test]
 fn a_wrong_run_file_is_2_with_its_place_and_nothing_is_made() {
-    let folder = workspace();
+    let folder = Workspace::tiny();
     let done = folder.calib8(&["run", "run.yaml", "--set", "optimize.presets=mixed"]);
     assert_eq!(done.code, Some(2));
     assert!(done.stderr.starts_with("error: --set optimize.presets=mixed: unknown key 'presets'"), "{done}");
@@ -45,12 +33,12 @@ fn a_wrong_run_file_is_2_with_its_place_and_nothing_is_made() {
     let done = folder.calib8(&["run", "bad.yaml"]);
     assert_eq!(done.code, Some(2));
     assert!(done.stderr.contains("bad.yaml:2:1: unknown key 'nme'"), "{done}");
-    assert_eq!(names(&folder.root()), ["bad.yaml", "images", "model.onnx", "run.yaml"]);
+    assert_eq!(names(&folder.root()), ["bad.yaml", "run.yaml"]);
 }
 
 #[test]
 fn a_missing_run_file_is_2() {
-    let folder = workspace();
+    let folder = Workspace::tiny();
     let done = folder.calib8(&["run", "none.yaml"]);
     assert_eq!(done.code, Some(2));
     assert!(done.stderr.contains("none.yaml: cannot read the run file: No such file"), "{done}");
@@ -58,27 +46,27 @@ fn a_missing_run_file_is_2() {
 
 #[test]
 fn a_dry_run_prints_the_plan_and_touches_nothing() {
-    let folder = workspace();
+    let folder = Workspace::tiny();
     let done = folder.calib8(&["run", "run.yaml", "--dry-run"]);
     assert_eq!(done.code, Some(0), "{done}");
     let text = done.stdout;
-    assert!(text.contains("subset_size: 300") && text.contains("# calibration  1 images"), "{text}");
+    assert!(text.contains("subset_size: 300") && text.contains("# calibration  16 images"), "{text}");
     assert!(text.contains("# warning: no images to calibrate on are given"), "{text}");
-    assert_eq!(names(&folder.root()), ["images", "model.onnx", "run.yaml"]);
+    assert_eq!(names(&folder.root()), ["run.yaml"]);
 }
 
 #[test]
 fn a_dry_run_is_json_when_asked() {
-    let folder = workspace();
+    let folder = Workspace::tiny();
     let done = folder.calib8(&["run", "run.yaml", "--dry-run", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
-    assert_eq!(json["plan"]["name"], "demo");
-    assert_eq!(json["dataset_images"], 1);
+    assert_eq!(json["plan"]["name"], "tiny");
+    assert_eq!(json["dataset_images"], 16);
 }
 
 #[test]
 fn the_plan_that_a_dry_run_prints_is_a_run_file() {
-    let folder = workspace();
+    let folder = Workspace::tiny();
     let first = folder.calib8(&["run", "run.yaml", "--dry-run"]).stdout;
     fs::write(folder.path("again.yaml"), &first).unwrap();
     let second = folder.calib8(&["run", "again.yaml", "--dry-run"]).stdout;
@@ -88,8 +76,8 @@ fn the_plan_that_a_dry_run_prints_is_a_run_file() {
 
 #[test]
 fn a_folder_that_holds_a_run_is_refused_with_2() {
-    let folder = workspace();
-    let out = folder.path("out/demo");
+    let folder = Workspace::tiny();
+    let out = folder.path("out");
     fs::create_dir_all(&out).unwrap();
     fs::write(out.join("summary.json"), "{}").unwrap();
     for arguments in [&["run", "run.yaml"][..], &["run", "run.yaml", "--dry-run"]] {
@@ -102,15 +90,15 @@ fn a_folder_that_holds_a_run_is_refused_with_2() {
 
 #[test]
 fn an_output_that_cannot_be_written_is_1() {
-    let folder = workspace();
-    let done = folder.calib8(&["run", "run.yaml", "--output", "model.onnx/below"]);
+    let folder = Workspace::tiny();
+    let done = folder.calib8(&["run", "run.yaml", "--output", "run.yaml/below"]);
     assert_eq!(done.code, Some(1), "{done}");
     assert!(done.stderr.contains("a part of the path is a file"), "{done}");
 }
 
 #[test]
 fn completions_name_the_commands() {
-    let folder = workspace();
+    let folder = Workspace::tiny();
     for shell in ["bash", "zsh", "fish"] {
         let done = folder.calib8(&["completions", shell]);
         assert_eq!(done.code, Some(0));
@@ -120,7 +108,7 @@ fn completions_name_the_commands() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
-    let folder = workspace();
+    let folder = Workspace::tiny();
     let mut child = Command::new(env!("CARGO_BIN_EXE_calib8"))
         .args(["completions", "bash"])
         .current_dir(folder.root())

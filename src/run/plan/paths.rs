@@ -28,7 +28,8 @@ pub fn tidy(path: &Path) -> PathBuf {
 pub fn models_near(path: &Path, folder: &Path) -> Vec<String> {
     let listed = |folder: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "onnx")).collect()
+        let is_model = |p: &PathBuf| p.extension().is_some_and(|e| e == "onnx") && p.is_file();
+        entries.map(|entry| entry.path()).filter(is_model).collect()
     };
     let mut found = path.parent().map(listed).unwrap_or_default();
     if found.is_empty() {

@@ -5,8 +5,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::checkpoint::Checkpoint;
-use super::prepare::Subject;
-use crate::dataset::{self, Dataset, PrefetchOptions, Preprocess, prefetch};
+use super::prepare::{Subject, misfit};
+use crate::dataset::{self, Dataset, PrefetchOptions, prefetch};
 use crate::engine::builtin::Builtin;
 use crate::engine::{Engine, LoadOptions};
 use crate::model::Model;
@@ -122,7 +122,7 @@ fn observe(
         items: subject.calibration.items[start.position..].to_vec(),
         ..subject.calibration.clone()
     };
-    let images = Images::new(&rest, &subject.preprocess, threads, start.position, start.unreadable, progress);
+    let images = Images::new(&rest, subject, threads, start.position, start.unreadable, progress);
     let names =
         |infos: &[crate::engine::TensorInfo]| infos.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
     let plain = Builtin.load(&subject.parent, &LoadOptions::default())?;
@@ -170,13 +170,15 @@ struct Images<'a> {
     taken: AtomicUsize,
     unreadable: Mutex<Vec<(String, String)>>,
     dataset: &'a Dataset,
+    /// Channels, height and width that the model takes.
+    shape: &'a [usize],
     progress: &'a dyn Progress,
 }
 
 impl<'a> Images<'a> {
     fn new(
         dataset: &'a Dataset,
-        preprocess: &Preprocess,
+        subject: &'a Subject,
         threads: usize,
         position: usize,
         unreadable: Vec<(String, String)>,
@@ -184,10 +186,11 @@ impl<'a> Images<'a> {
     ) -> Images<'a> {
         let options = PrefetchOptions { threads, depth: 2 * threads };
         Images {
-            loaded: Mutex::new(prefetch(dataset, preprocess, options)),
+            loaded: Mutex::new(prefetch(dataset, &subject.preprocess, options)),
             taken: AtomicUsize::new(position),
             unreadable: Mutex::new(unreadable),
             dataset,
+            shape: subject.sample.shape(),
             progress,
         }
     }
@@ -200,12 +203,13 @@ impl<'a> Images<'a> {
                 }
                 let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).next()?;
                 self.taken.fetch_add(1, Ordering::Relaxed);
-                match loaded.image {
+                let image = loaded.image.map_err(|error| error.to_string());
+                match image.and_then(|image| misfit(&image, self.shape).map_or(Ok(image), Err)) {
                     Ok(image) => return Some(image),
-                    Err(error) => {
+                    Err(why) => {
                         let name = self.dataset.items[loaded.index].name.clone();
                         let mut list = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
-                        list.push((name, error.to_string()));
+                        list.push((name, why));
                     }
                 }
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ndarray::Array3;
 
-use crate::dataset::{self, Dataset, DatasetSpec, Preprocess, decode};
+use crate::dataset::{self, Dataset, DatasetSpec, Preprocess};
 use crate::model::simplify::simplify;
 use crate::model::{Dim, Model, check};
 use crate::progress::Progress;
@@ -107,8 +107,8 @@ pub(in crate::run) fn first_readable(
 ) -> Result<Array3<f32>, StageError> {
     let mut first_error: Option<StageError> = None;
     for item in &dataset.items {
-        match decode(&item.path) {
-            Ok(image) => return Ok(preprocess.apply(&image)?),
+        match dataset::load(&item.path, preprocess) {
+            Ok(image) => return Ok(image),
             Err(error) => {
                 first_error.get_or_insert_with(|| error.into());
             }
@@ -117,6 +117,18 @@ pub(in crate::run) fn first_readable(
     let why = first_error.map_or_else(|| "it is empty".to_string(), |e| format!("the first: {e}"));
     Err(format!("{}: none of its {} images can be read ({why})", dataset.root.display(), dataset.items.len())
         .into())
+}
+
+/// Why a preprocessed image can't be fed to a model that takes the shape `expected` (channels, height,
+/// width), if it can't. Without a crop or a size in the preprocessing, images keep sizes of their own.
+pub(in crate::run) fn misfit(image: &Array3<f32>, expected: &[usize]) -> Option<String> {
+    (image.shape() != expected).then(|| {
+        format!(
+            "preprocessing gives it the shape {:?}, the model takes {expected:?}; add `resize` or \
+             `resize_short` and `crop` to preprocess, or leave the image out",
+            image.shape()
+        )
+    })
 }
 
 /// Whether preprocessed images have the shape that the model takes.

@@ -9,7 +9,7 @@ use image::imageops::{FilterType, thumbnail};
 use image::{DynamicImage, RgbImage};
 
 use super::baseline::{Parent, batch_of};
-use super::prepare::Subject;
+use super::prepare::{Subject, misfit};
 use super::verify::Optimized;
 use crate::dataset::{Dataset, PrefetchOptions, Preprocess, decode, prefetch};
 use crate::engine::Session;
@@ -82,15 +82,17 @@ pub(in crate::run) fn evaluate(
     let images = Mutex::new(prefetch(dataset, preprocess, PrefetchOptions { threads, depth: 2 * threads }));
     let done = AtomicUsize::new(0);
     let total = dataset.items.len();
+    let shape = pair.parent.inputs().first().map_or(&[][..], |i| i.shape.get(1..).unwrap_or(&[]));
     let work = || -> Result<(), StageError> {
         let (mut parent, mut optimized) = (pair.parent.spawn()?, pair.optimized.spawn()?);
         while !progress.cancelled() {
             let Some(loaded) = images.lock().unwrap_or_else(PoisonError::into_inner).next() else { break };
             let item = &dataset.items[loaded.index];
-            match loaded.image {
-                Err(error) => {
+            let image = loaded.image.map_err(|error| error.to_string());
+            match image.and_then(|image| misfit(&image, shape).map_or(Ok(image), Err)) {
+                Err(why) => {
                     let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
-                    collector.push_failed(&item.name, item.label, &error.to_string());
+                    collector.push_failed(&item.name, item.label, &why);
                 }
                 Ok(image) => {
                     let input = [batch_of(&image, 1)?];

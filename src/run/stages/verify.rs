@@ -3,8 +3,8 @@
 
 use super::baseline::{Parent, batch_of};
 use super::calibrate::Calibrated;
-use super::prepare::Subject;
-use crate::dataset::decode;
+use super::prepare::{Subject, misfit};
+use crate::dataset;
 use crate::engine::builtin::{self, Builtin};
 use crate::engine::{Engine, LoadOptions, Session};
 use crate::model::Model;
@@ -54,9 +54,11 @@ fn verify(
     }
     let (mut first, mut second) = (parent.session.spawn()?, session.spawn()?);
     let mut samples: Vec<Vec<f32>> = Vec::new();
-    let readable = subject.calibration.items.iter().filter_map(|i| decode(&i.path).ok()).take(IMAGES);
+    let readable = subject.calibration.items.iter();
+    let readable = readable.filter_map(|i| dataset::load(&i.path, &subject.preprocess).ok());
+    let readable = readable.filter(|i| misfit(i, subject.sample.shape()).is_none()).take(IMAGES);
     for (done, image) in readable.enumerate() {
-        let input = [batch_of(&subject.preprocess.apply(&image)?, 1)?];
+        let input = [batch_of(&image, 1)?];
         let (p, s) = (first.run(&input)?, second.run(&input)?);
         if p.len() != s.len() {
             return Err(format!("the INT8 model has {} outputs, its parent {}", s.len(), p.len()).into());

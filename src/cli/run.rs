@@ -74,9 +74,16 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     }
     let summary = outcome?.summary;
     if !args.json {
-        super::print(&super::sanitized(&summary_text::render(&summary, &plan.name, &plan.output)))?;
+        let text = summary_text::render(&summary, &plan.name, &plan.output, width());
+        super::print(&super::sanitized(&text))?;
     }
     Ok(summary.status.exit_code())
+}
+
+/// Columns of the terminal; without end where there is none.
+fn width() -> usize {
+    let terminal = io::stdout().is_terminal().then(crossterm::terminal::size);
+    terminal.and_then(Result::ok).map_or(usize::MAX, |(columns, _)| usize::from(columns))
 }
 
 /// The plain lines, kept in `worker.log` for whoever looks later.

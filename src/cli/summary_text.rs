@@ -8,8 +8,12 @@ use crate::run::summary::{
     AnnotationsSummary, GateResult, ModelRole, PredictionsSummary, Speedup, Summary, Verdict,
 };
 
+/// Width of the labels before the rows.
+const MARGIN: usize = 13;
+
 /// `summary.json` for people: speed, size, agreement, accuracy, gates, and where the files are.
-pub fn render(summary: &Summary, name: &str, folder: &Path) -> String {
+/// Lines are broken between words to fit `width` columns.
+pub fn render(summary: &Summary, name: &str, folder: &Path, width: usize) -> String {
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.extend(summary.speedup.iter().map(|speedup| ("speed", speed(summary, speedup))));
     rows.push(("size", size(summary)));
@@ -31,19 +35,41 @@ pub fn render(summary: &Summary, name: &str, folder: &Path) -> String {
     let mut text = format!("\n{name}: {}\n\n", headline(&summary.speedup));
     let mut last = "";
     for (label, row) in &rows {
-        let shown = if *label == last { "" } else { label };
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "  {shown:<10} {row}");
+        let mut shown = if *label == last { "" } else { label };
+        for line in wrapped(row, width.saturating_sub(MARGIN)) {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "  {shown:<10} {line}");
+            shown = "";
+        }
         last = label;
     }
     text
 }
 
+/// `text` in lines of at most `width` characters where its words allow it. A text that fits stays
+/// as it is, spaces included.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    if text.chars().count() <= width {
+        return vec![text.to_string()];
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
 fn headline(speedups: &[Speedup]) -> String {
     let Some(first) = speedups.first() else { return "speed was not measured".to_string() };
     match first.verdict {
-        Verdict::Faster => format!("INT8 is {:.2} times as fast as FP32", first.ratio),
-        Verdict::Slower => format!("INT8 is SLOWER than FP32: {:.2} times its speed", first.ratio),
+        Verdict::Faster => format!("INT8 is {:.2} times as fast as its FP32 parent in tract", first.ratio),
+        Verdict::Slower => format!("INT8 is SLOWER than its FP32 parent: {:.2} times its speed", first.ratio),
         Verdict::NotDistinguishable => "INT8 and FP32 can't be told apart in speed".to_string(),
     }
 }
@@ -248,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_run_that_passed() {
-        insta::assert_snapshot!(render(&summary(), "mobilenet-v2", Path::new("/data/out/mobilenet-v2")));
+        insta::assert_snapshot!(render(&summary(), "mobilenet-v2", Path::new("/data/out/mobilenet-v2"), 100));
     }
 
     #[test]
@@ -267,7 +293,7 @@ mod tests {
             warnings: vec!["the machine was busy: load 7.1 on 2 cores".into()],
             ..summary()
         };
-        insta::assert_snapshot!(render(&summary, "demo", Path::new("/data/out/demo")));
+        insta::assert_snapshot!(render(&summary, "demo", Path::new("/data/out/demo"), 60));
     }
 
     #[test]

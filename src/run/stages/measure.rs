@@ -58,8 +58,8 @@ pub(in crate::run) fn run(
     let work = |progress: &dyn Progress| {
         let performance = measure(&subject.parent, &optimized.model, &subject.sample, &matrix, progress)?;
         progress.warn(
-            "the FP32 parent runs in tract, which is slower at FP32 than the fastest engines are, so this \
-             speed-up is larger than theirs would be: judge by FPS as well",
+            "FP32 runs in tract, which is slower than the fastest FP32 engines: against those the speed-up \
+             would be smaller, so judge by FPS as well",
         );
         let mut kinds = Vec::new();
         for warning in &performance.warnings {

@@ -14,6 +14,9 @@ mod build;
 mod conv;
 mod other;
 mod qdq;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
 
 use std::collections::HashSet;
 
@@ -220,7 +223,12 @@ fn float_fate(qdq: &Qdq, node: &NodeProto, needs: &Needs, unfused: &mut Vec<Unfu
     }
     let reads_quantized = node.input.iter().any(|i| qdq.activation(i).is_ok());
     if reads_quantized && !unfused.iter().any(|u| u.node == node.name) {
-        let reason = format!("{} has no INT8 form here", node.op_type);
+        let reason = match node.op_type.as_str() {
+            "Conv" | "Add" | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "Concat" => {
+                "its result is read in FP32, without quantization".into()
+            }
+            other => format!("{other} has no INT8 form here"),
+        };
         unfused.push(Unfused { node: node.name.clone(), op_type: node.op_type.clone(), reason });
     }
     Fate::Kept

@@ -1,0 +1,242 @@
+//! Each pattern, run lowered and run as tract runs the QDQ graph in FP32: at most one step apart.
+
+use ndarray::{ArrayD, IxDyn};
+use tract_onnx::prelude::*;
+
+use super::super::Builtin;
+use super::*;
+use crate::engine::{Engine, LoadOptions, Value};
+use crate::model::graph::{node, tensor, value, with_float, with_int, with_ints};
+use crate::model::{Model, pb};
+
+/// Real value of one step of every quantized tensor here.
+const STEP: f32 = 0.05;
+
+/// Values in -0.5..0.5 from a linear congruential generator (Knuth's MMIX constants).
+fn noise(len: usize, seed: u64) -> impl Iterator<Item = f32> {
+    let mut state = seed;
+    (0..len).map(move |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    })
+}
+
+/// A QDQ graph under construction; tensors are named by the caller.
+#[derive(Default)]
+struct Graph {
+    nodes: Vec<NodeProto>,
+    constants: Vec<TensorProto>,
+}
+
+impl Graph {
+    fn node(&mut self, node: NodeProto) {
+        self.nodes.push(node);
+    }
+
+    /// `x` → `x_q` → `x_dq`, u8 with the given scale and zero point.
+    fn quantize(&mut self, x: &str, scale: f32, zero_point: u8) -> String {
+        self.constants.push(tensor(&format!("{x}_s"), &[], &[scale]));
+        self.constants.push(tensor(&format!("{x}_z"), &[], &[zero_point]));
+        self.pair(x)
+    }
+
+    /// As [`Graph::quantize`], in s8.
+    fn quantize_s8(&mut self, x: &str, scale: f32, zero_point: i8) -> String {
+        self.constants.push(tensor(&format!("{x}_s"), &[], &[scale]));
+        self.constants.push(tensor(&format!("{x}_z"), &[], &[zero_point]));
+        self.pair(x)
+    }
+
+    fn pair(&mut self, x: &str) -> String {
+        let [s, z, q, dq] = ["s", "z", "q", "dq"].map(|end| format!("{x}_{end}"));
+        self.node(node("QuantizeLinear", &format!("{x}_Q"), &[x, &s, &z], &[&q]));
+        self.node(node("DequantizeLinear", &format!("{x}_D"), &[&q, &s, &z], &[&dq]));
+        dq
+    }
+
+    /// s8 weights with one scale per index of axis 0.
+    fn weights(&mut self, name: &str, shape: &[usize]) -> String {
+        let len: usize = shape.iter().product();
+        let values: Vec<i8> = noise(len, 7).map(|v| (v * 100.0) as i8).collect();
+        let scales: Vec<f32> = (0..shape[0]).map(|o| 0.004 + 0.001 * (o % 3) as f32).collect();
+        self.constants.push(tensor(&format!("{name}_q"), shape, &values));
+        self.constants.push(tensor(&format!("{name}_s"), &[shape[0]], &scales));
+        self.constants.push(tensor(&format!("{name}_z"), &[shape[0]], &vec![0i8; shape[0]]));
+        let inputs = [format!("{name}_q"), format!("{name}_s"), format!("{name}_z")];
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let dequantize = node("DequantizeLinear", &format!("{name}_D"), &inputs, &[name]);
+        self.node(with_int(dequantize, "axis", 0));
+        name.to_string()
+    }
+
+    fn conv(&mut self, name: &str, x: &str, in_channels: usize, out_channels: usize, group: usize) -> String {
+        let w = self.weights(&format!("{name}_w"), &[out_channels, in_channels / group, 3, 3]);
+        let conv = node("Conv", name, &[x, &w], &[&format!("{name}_y")]);
+        let conv = with_ints(with_ints(conv, "pads", &[1, 1, 1, 1]), "kernel_shape", &[3, 3]);
+        self.node(with_int(conv, "group", group as i64));
+        format!("{name}_y")
+    }
+
+    fn model(self, input: [usize; 4], outputs: &[&str]) -> Model {
+        let dims: Vec<String> = input.iter().map(usize::to_string).collect();
+        let dims: Vec<&str> = dims.iter().map(String::as_str).collect();
+        let graph = pb::GraphProto {
+            node: self.nodes,
+            initializer: self.constants,
+            input: vec![value("x", 1, &dims)],
+            output: outputs.iter().map(|o| value(o, 1, &[])).collect(),
+            ..Default::default()
+        };
+        let opset = pb::OperatorSetIdProto { version: 13, ..Default::default() };
+        let proto = pb::ModelProto {
+            ir_version: 8,
+            graph: Some(graph),
+            opset_import: vec![opset],
+            ..Default::default()
+        };
+        Model::from_proto("test", proto)
+    }
+}
+
+fn input(shape: [usize; 4]) -> ArrayD<f32> {
+    let values = noise(shape.iter().product(), 3).map(|v| v * 4.0).collect();
+    ArrayD::from_shape_vec(IxDyn(&shape), values).unwrap()
+}
+
+/// Runs `model` both ways, compares, and gives the reasons of what was not fused.
+fn check(model: &Model, shape: [usize; 4]) -> Vec<(String, String)> {
+    let x = input(shape);
+    let mut reference = onnx()
+        .with_ignore_output_shapes(true)
+        .model_for_proto_model(&model.proto)
+        .and_then(|m| m.with_input_fact(0, f32::fact(shape).into()))
+        .and_then(|m| m.into_optimized())
+        .and_then(|m| m.into_runnable())
+        .and_then(|m| m.spawn())
+        .unwrap();
+    let expected = reference.run(tvec!(Tensor::from(x.clone()).into_tvalue())).unwrap();
+    let session = Builtin.load(model, &LoadOptions::default()).unwrap();
+    let got = session.spawn().unwrap().run(&[Value::from(x)]).unwrap();
+    for (got, expected) in got.iter().zip(expected) {
+        assert_eq!(got.shape(), expected.shape());
+        let expected = expected.to_plain_array_view::<f32>().unwrap();
+        for (a, b) in got.as_slice().iter().zip(expected.iter()) {
+            assert!((a - b).abs() <= STEP * 1.01, "{a} is not {b}");
+        }
+    }
+    let unfused = super::super::unfused(model).unwrap();
+    unfused.into_iter().map(|u| (u.node, u.reason)).collect()
+}
+
+#[test]
+fn a_chain_with_residual_concat_pool_and_head_fuses_whole() {
+    let shape = [1, 3, 9, 9];
+    let mut g = Graph::default();
+    let x = g.quantize("x", 0.03, 128);
+    let stem = g.conv("stem", &x, 3, 8, 1);
+    let stem = g.quantize(&stem, STEP, 120);
+    let depthwise = g.conv("depthwise", &stem, 8, 8, 8);
+    g.node(node("Relu", "relu", &[&depthwise], &["positive"]));
+    let depthwise = g.quantize("positive", STEP, 3);
+    g.node(node("Add", "add", &[&stem, &depthwise], &["sum"]));
+    let sum = g.quantize("sum", STEP, 100);
+    let a = g.conv("a", &sum, 8, 4, 1);
+    let a = g.quantize(&a, STEP, 90);
+    let grouped = g.conv("grouped", &sum, 8, 6, 2);
+    let grouped = g.quantize(&grouped, 0.04, 110);
+    g.node(with_int(node("Concat", "concat", &[&a, &grouped], &["joined"]), "axis", 1));
+    let joined = g.quantize("joined", STEP, 90);
+    let pool = with_ints(node("MaxPool", "pool", &[&joined], &["pooled"]), "kernel_shape", &[2, 2]);
+    g.node(with_ints(pool, "strides", &[2, 2]));
+    g.constants.push(tensor("pooled_s", &[], &[STEP]));
+    g.constants.push(tensor("pooled_z", &[], &[90u8]));
+    let pooled = g.pair("pooled");
+    g.node(node("GlobalAveragePool", "mean", &[&pooled], &["means"]));
+    let means = g.quantize("means", STEP, 90);
+    g.node(node("Flatten", "flatten", &[&means], &["flat"]));
+    g.constants.push(tensor("flat_s", &[], &[STEP]));
+    g.constants.push(tensor("flat_z", &[], &[90u8]));
+    let flat = g.pair("flat");
+    let w = g.weights("w", &[5, 10]);
+    g.node(with_int(node("Gemm", "head", &[&flat, &w], &["y"]), "transB", 1));
+    assert_eq!(check(&g.model(shape, &["y"]), shape), []);
+}
+
+#[test]
+fn an_operator_in_the_middle_that_stays_fp32_splits_the_island() {
+    let shape = [1, 4, 6, 6];
+    let mut g = Graph::default();
+    let x = g.quantize("x", 0.03, 128);
+    let first = g.conv("first", &x, 4, 4, 1);
+    let first = g.quantize(&first, STEP, 128);
+    // Softplus has no INT8 form, and the residual goes round it from one island to the next.
+    g.node(node("Softplus", "soft", &[&first], &["softened"]));
+    let soft = g.quantize("softened", STEP, 0);
+    g.node(node("Add", "add", &[&first, &soft], &["sum"]));
+    let sum = g.quantize("sum", STEP, 128);
+    let left = check(&g.model(shape, &[&sum]), shape);
+    assert_eq!(left, [("soft".to_string(), "Softplus has no INT8 form here".to_string())]);
+}
+
+#[test]
+fn signed_activations_missing_zero_points_and_float_biases_are_read() {
+    let shape = [1, 4, 5, 5];
+    let mut g = Graph::default();
+    let x = g.quantize_s8("x", 0.03, -5);
+    let conv = g.conv("conv", &x, 4, 4, 1);
+    g.constants.push(tensor("bias", &[4], &[0.5f32, -1.0, 0.25, 2.0]));
+    if let Some(conv) = g.nodes.iter_mut().find(|n| n.name == "conv") {
+        conv.input.push("bias".into());
+    }
+    g.node(node("Relu", "relu", &[&conv], &["r"]));
+    g.constants.push(tensor("r_s", &[], &[STEP]));
+    g.node(node("QuantizeLinear", "r_Q", &["r", "r_s"], &["r_q"]));
+    g.node(node("DequantizeLinear", "r_D", &["r_q", "r_s"], &["y"]));
+    assert_eq!(check(&g.model(shape, &["y"]), shape), []);
+}
+
+#[test]
+fn functions_of_one_element_become_tables() {
+    let shape = [1, 4, 5, 5];
+    let mut g = Graph::default();
+    let x = g.quantize("x", 0.03, 128);
+    g.node(with_float(node("LeakyRelu", "leaky", &[&x], &["a"]), "alpha", 0.1));
+    let a = g.quantize("a", STEP, 40);
+    g.node(node("Sigmoid", "sigmoid", &[&a], &["b"]));
+    let b = g.quantize("b", STEP, 0);
+    g.node(node("Tanh", "tanh", &[&b], &["c"]));
+    let c = g.quantize("c", STEP, 0);
+    assert_eq!(check(&g.model(shape, &[&c]), shape), []);
+}
+
+#[test]
+fn a_tensor_read_in_both_worlds_is_given_to_both() {
+    let shape = [2, 4, 6, 6];
+    let mut g = Graph::default();
+    let x = g.quantize("x", 0.03, 128);
+    let conv = g.conv("conv", &x, 4, 6, 1);
+    let y = g.quantize(&conv, STEP, 128);
+    let next = g.conv("next", &y, 6, 6, 6);
+    let next = g.quantize(&next, STEP, 128);
+    // The raw result, its quantized form, and what follows are all outputs.
+    let left = check(&g.model(shape, &[&conv, &y, &next]), shape);
+    assert_eq!(left, [("conv".to_string(), "its result is read in FP32, without quantization".to_string())]);
+}
+
+#[test]
+fn what_cannot_be_fused_says_why() {
+    let shape = [1, 4, 6, 6];
+    let mut g = Graph::default();
+    let x = g.quantize("x", 0.03, 128);
+    let conv = g.conv("conv", "x", 4, 4, 1);
+    let conv = g.quantize(&conv, STEP, 128);
+    g.constants.push(tensor("one", &[1, 4, 1, 1], &[1.0f32; 4]));
+    g.node(node("Add", "shift", &[&conv, "one"], &["shifted"]));
+    let shifted = g.quantize("shifted", STEP, 128);
+    g.node(node("Add", "sum", &[&x, &shifted], &["y"]));
+    let left = check(&g.model(shape, &["y"]), shape);
+    let reason = |name: &str| left.iter().find(|(n, _)| n == name).map(|(_, r)| r.as_str());
+    assert_eq!(reason("conv"), Some("its input 'x' is not quantized"));
+    assert_eq!(reason("shift"), Some("its input 'one' is not quantized"));
+    assert_eq!(reason("sum"), Some("its result is read in FP32, without quantization"));
+}

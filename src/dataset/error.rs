@@ -15,8 +15,8 @@ pub enum DatasetError {
     },
     /// The dataset's path is a file.
     #[error(
-        "{}: this is a file, expected a folder of images; give the folder as `path` \
-         and a list of labels as `labels`", path.display()
+        "{}: this is a file, expected a folder of images, as `labels` are given too; give the folder as \
+         `path`, or the list alone", path.display()
     )]
     NotAFolder {
         /// The dataset's path.

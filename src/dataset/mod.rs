@@ -40,7 +40,7 @@ use std::path::PathBuf;
 /// relative to the working directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DatasetSpec {
-    /// The folder that holds the images.
+    /// The folder that holds the images; or, without `labels`, a list of `name index` lines in it.
     pub path: PathBuf,
     /// A list of `name index` lines; names are relative to `path`.
     pub labels: Option<PathBuf>,

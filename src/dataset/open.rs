@@ -14,7 +14,8 @@ const EXAMPLES: usize = 3;
 impl Dataset {
     /// Finds the images below `spec.path` and their labels, and recognises the layout:
     ///
-    /// - `labels` given: the listed files, and only those, are the dataset;
+    /// - `labels` given: the listed files, and only those, are the dataset; without `labels`,
+    ///   `spec.path` may itself be such a list, of files relative to its own folder;
     /// - at least two subfolders with images and no image beside them: class folders. With a class
     ///   list, each folder must be named after one of its lines (WordNet id or name), or the
     ///   dataset counts as unannotated, with a warning; without a class list, classes are the
@@ -27,25 +28,32 @@ impl Dataset {
     /// [`DatasetError`]: folder or list missing, no images, a malformed or contradictory list,
     /// labels for files that don't exist, too few class names.
     pub fn open(spec: &DatasetSpec) -> Result<Dataset, DatasetError> {
-        let root = &spec.path;
+        let (mut root, mut labels) = (&*spec.path, spec.labels.as_deref());
         match std::fs::metadata(root) {
             Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => return Err(DatasetError::NotAFolder { path: root.clone() }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(DatasetError::NotFound { path: root.clone() });
+            Ok(_) if labels.is_none() => {
+                labels = Some(root);
+                root = root.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             }
-            Err(error) => return Err(DatasetError::Read { path: root.clone(), what: error.to_string() }),
+            Ok(_) => return Err(DatasetError::NotAFolder { path: root.to_path_buf() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(DatasetError::NotFound { path: root.to_path_buf() });
+            }
+            Err(error) => {
+                return Err(DatasetError::Read { path: root.to_path_buf(), what: error.to_string() });
+            }
         }
         if spec.subset == Some(0) {
-            return Err(DatasetError::EmptySubset { path: root.clone() });
+            return Err(DatasetError::EmptySubset { path: root.to_path_buf() });
         }
 
         let classes = spec.classes.as_deref().map(read_classes).transpose()?;
         let found = below(root)?;
-        let mut dataset = match &spec.labels {
+        let mut dataset = match labels {
             Some(labels) => listed(root, labels, &found, classes)?,
             None if found.images.is_empty() => {
-                return Err(DatasetError::NoImages { path: root.clone(), other_files: found.others.len() });
+                let other_files = found.others.len();
+                return Err(DatasetError::NoImages { path: root.to_path_buf(), other_files });
             }
             None => unlisted(root, found, classes)?,
         };
@@ -405,14 +413,31 @@ mod tests {
         absent.path = dir.path().join("absent");
         assert_eq!(message(&dir, &absent), "absent: this folder does not exist; check the dataset's `path`");
         absent.path = dir.path().join("big");
+        absent.labels = Some(dir.path().join("gone"));
         assert_eq!(
             message(&dir, &absent),
-            "big: this is a file, expected a folder of images; give the folder as `path` and a list of labels \
-             as `labels`"
+            "big: this is a file, expected a folder of images, as `labels` are given too; give the folder as \
+             `path`, or the list alone"
         );
         let mut none = spec(&dir, None, None);
         none.subset = Some(0);
         assert!(message(&dir, &none).contains("subset of 0"));
+    }
+
+    #[test]
+    fn a_list_alone_names_files_of_its_own_folder() {
+        let dir = folder(&[
+            "images/sub/a.png",
+            "images/b.png",
+            "images/c.png",
+            "images/list=sub/a.png 1\nb.png 0\n",
+        ]);
+        let mut spec = spec(&dir, None, None);
+        spec.path = dir.path().join("images/list");
+        let dataset = Dataset::open(&spec).unwrap();
+        let items: Vec<_> = dataset.items.iter().map(|i| (i.name.as_str(), i.label)).collect();
+        assert_eq!(items, [("b.png", Some(0)), ("sub/a.png", Some(1))]);
+        assert_eq!(dataset.root, dir.path().join("images"));
     }
 
     #[test]

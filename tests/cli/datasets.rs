@@ -50,7 +50,11 @@ fn a_list_as_path_and_as_labels_is_an_error() {
     workspace.set_dataset("dataset: {path: images/val.txt, labels: images/val.txt}");
     let done = workspace.run(&[]);
     assert_eq!(done.code, Some(1), "{done}");
-    assert!(done.error().contains("val.txt: this is a file, expected a folder of images"), "{done}");
+    assert!(
+        done.error()
+            .contains("val.txt: this is a file, expected a folder of images, as `labels` are given too"),
+        "{done}"
+    );
 }
 
 #[test]

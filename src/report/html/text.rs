@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Words from a file, escaped for element content and quoted attributes.
+/// Words from a file, escaped for element content and quoted attributes. Control characters, which HTML
+/// forbids and a terminal obeys, are shown as Rust writes them.
 pub(super) struct Escaped<'a>(&'a str);
 
 /// Escapes words for HTML.
@@ -13,16 +14,18 @@ pub(super) fn esc(words: &str) -> Escaped<'_> {
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0;
-        while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+        let special = |c: char| matches!(c, '&' | '<' | '>' | '"' | '\'') || (c.is_control() && c != '\n');
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| special(*c)) {
             f.write_str(&rest[..at])?;
-            f.write_str(match rest.as_bytes()[at] {
-                b'&' => "&amp;",
-                b'<' => "&lt;",
-                b'>' => "&gt;",
-                b'"' => "&quot;",
-                _ => "&#39;",
-            })?;
-            rest = &rest[at + 1..];
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                control => write!(f, "{}", control.escape_unicode())?,
+            }
+            rest = &rest[at + c.len_utf8()..];
         }
         f.write_str(rest)
     }
@@ -169,6 +172,7 @@ mod tests {
             esc("<script>alert('x')</script> & \"é\"").to_string(),
             "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;é&quot;"
         );
+        assert_eq!(esc("a\u{1b}[31m\u{9b}1m\n").to_string(), "a\\u{1b}[31m\\u{9b}1m\n");
     }
 
     #[test]

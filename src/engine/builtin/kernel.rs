@@ -296,7 +296,7 @@ pub(super) fn run(op: &StepOp, kernel: &Kernel, isa: Isa, inputs: &[&[u8]], out:
                 kernels::average_pool(isa, x, *channels, &geometry, *count_include_pad, from, ratio, to, out);
             });
         }
-        (Kernel::Plain, StepOp::GlobalAveragePool { batch, channels, pixels, quant, out: to }) => {
+        (Kernel::Plain, StepOp::GlobalAveragePool { batch, channels, pixels, quant, out: Some(to) }) => {
             // ONNX Runtime's order: the divisor joins the output scale first.
             let mult = quant.scale / (to.scale * *pixels as f32);
             for image in 0..*batch {
@@ -362,6 +362,12 @@ pub(super) fn quantize(op: &StepOp, isa: Isa, x: &[f32], out: &mut [u8]) {
 pub(super) fn to_f32(op: &StepOp, kernel: &Kernel, isa: Isa, x: &[u8], out: &mut [f32]) {
     match (kernel, op) {
         (Kernel::PointwiseF32 { weights, rows, k, n }, _) => weights.pointwise_f32(x, *k, *rows, out, *n),
+        (_, StepOp::GlobalAveragePool { batch, channels, pixels, quant, .. }) => {
+            let images = x.chunks_exact(channels * pixels).take(*batch);
+            for (image, means) in images.zip(out.chunks_exact_mut(*channels)) {
+                mean_of_pixels(image, *pixels, *quant, means);
+            }
+        }
         (_, StepOp::Dequantize { batch, channels, pixels, quant }) => {
             let len = channels * pixels;
             for image in 0..*batch {
@@ -378,6 +384,19 @@ pub(super) fn to_f32(op: &StepOp, kernel: &Kernel, isa: Isa, x: &[u8], out: &mut
             }
         }
         _ => {}
+    }
+}
+
+/// The mean of each channel over the pixels of one NHWC image, as a real number.
+fn mean_of_pixels(image: &[u8], pixels: usize, quant: Quant, means: &mut [f32]) {
+    let mut sums = vec![0u32; means.len()];
+    for pixel in image.chunks_exact(means.len()) {
+        sums.iter_mut().zip(pixel).for_each(|(sum, q)| *sum += u32::from(*q));
+    }
+    let zero = i64::from(quant.zero_point) * pixels as i64;
+    let scale = quant.scale / pixels as f32;
+    for (mean, sum) in means.iter_mut().zip(&sums) {
+        *mean = (i64::from(*sum) - zero) as f32 * scale;
     }
 }
 

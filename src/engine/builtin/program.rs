@@ -152,12 +152,13 @@ pub(crate) enum StepOp {
         quant: Quant,
         out: Quant,
     },
+    /// Without an output quantization the result is f32 `Σ (q - zero_point) * (scale / pixels)`.
     GlobalAveragePool {
         batch: usize,
         channels: usize,
         pixels: usize,
         quant: Quant,
-        out: Quant,
+        out: Option<Quant>,
     },
     /// A function of one element, as its 256 values (constant u8 `[256]`).
     Lookup {
@@ -178,6 +179,18 @@ pub(crate) enum StepOp {
         channels: usize,
         pixels: usize,
     },
+}
+
+impl StepOp {
+    /// Whether the result is f32, which leaves the island.
+    pub fn leaves(&self) -> bool {
+        matches!(
+            self,
+            StepOp::Dequantize { .. }
+                | StepOp::Gemm { store: None, .. }
+                | StepOp::GlobalAveragePool { out: None, .. }
+        )
+    }
 }
 
 /// What a step reads or writes.

@@ -172,7 +172,7 @@ impl Island {
             self.store_if(is_outside(&draft.output), &draft.output, *same);
             return;
         }
-        let leaves = matches!(draft.op, StepOp::Dequantize { .. } | StepOp::Gemm { store: None, .. });
+        let leaves = draft.op.leaves();
         let output = if leaves {
             let shape = qdq.shapes.get(&draft.output).cloned().unwrap_or_default();
             Operand::Port(self.output_port(&draft.output, shape, false))

@@ -205,31 +205,31 @@ fn dequantize_fate(qdq: &Qdq, node: &NodeProto, needs: &Needs) -> Fate {
     }))
 }
 
-/// Operators with an FP32 result: a Gemm or MatMul over quantized operands still computes in
-/// INT8; everything else runs in tract.
+/// Operators with an FP32 result: a Gemm, MatMul or global mean over quantized operands still
+/// computes in INT8; everything else runs in tract.
 fn float_fate(qdq: &Qdq, node: &NodeProto, needs: &Needs, unfused: &mut Vec<Unfused>) -> Fate {
     if !node.output.iter().any(|o| needs.floats.contains(o.as_str())) {
         return Fate::Gone;
     }
-    if matches!(node.op_type.as_str(), "Gemm" | "MatMul") {
-        let clamp = (f32::NEG_INFINITY, f32::INFINITY);
-        match conv::gemm(qdq, node, Target { tensor: &node.output[0], quant: None, clamp }) {
-            Ok(draft) => return Fate::Step(Box::new(draft)),
-            Err(reason) => {
+    let clamp = (f32::NEG_INFINITY, f32::INFINITY);
+    let target = Target { tensor: &node.output[0], quant: None, clamp };
+    let step = match node.op_type.as_str() {
+        "Gemm" | "MatMul" => conv::gemm(qdq, node, target),
+        "GlobalAveragePool" => other::global_average_pool(qdq, node, target),
+        "Conv" | "Add" | "MaxPool" | "AveragePool" | "Concat" => {
+            Err("its result is read in FP32, without quantization".into())
+        }
+        other => Err(format!("{other} has no INT8 form here")),
+    };
+    match step {
+        Ok(draft) => Fate::Step(Box::new(draft)),
+        Err(reason) => {
+            let reads_quantized = node.input.iter().any(|i| qdq.activation(i).is_ok());
+            let has_weights = matches!(node.op_type.as_str(), "Gemm" | "MatMul");
+            if (reads_quantized || has_weights) && !unfused.iter().any(|u| u.node == node.name) {
                 unfused.push(Unfused { node: node.name.clone(), op_type: node.op_type.clone(), reason });
-                return Fate::Kept;
             }
+            Fate::Kept
         }
     }
-    let reads_quantized = node.input.iter().any(|i| qdq.activation(i).is_ok());
-    if reads_quantized && !unfused.iter().any(|u| u.node == node.name) {
-        let reason = match node.op_type.as_str() {
-            "Conv" | "Add" | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "Concat" => {
-                "its result is read in FP32, without quantization".into()
-            }
-            other => format!("{other} has no INT8 form here"),
-        };
-        unfused.push(Unfused { node: node.name.clone(), op_type: node.op_type.clone(), reason });
-    }
-    Fate::Kept
 }

@@ -86,7 +86,7 @@ pub(super) fn average_pool(qdq: &Qdq, node: &NodeProto, target: Target) -> Resul
 pub(super) fn global_average_pool(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
     unclamped(target)?;
     let (input, quant) = qdq.activation(&node.input[0])?;
-    let out = quantized(target)?;
+    let out = target.quant;
     let shape = qdq.shape(&node.input[0])?;
     let &[batch, channels, height, width] = shape else { return Err("it is not two-dimensional".into()) };
     if node.op_type == "ReduceMean" {

@@ -224,6 +224,18 @@ fn a_tensor_read_in_both_worlds_is_given_to_both() {
 }
 
 #[test]
+fn a_pooled_head_leaves_the_island_as_its_mean() {
+    let shape = [2, 3, 8, 8];
+    let mut g = Graph::default();
+    let x = g.quantize("x", 0.03, 128);
+    let conv = g.conv("conv", &x, 3, 5, 1);
+    let conv = g.quantize(&conv, STEP, 77);
+    g.node(node("GlobalAveragePool", "mean", &[&conv], &["means"]));
+    g.node(node("Flatten", "flatten", &["means"], &["y"]));
+    assert_eq!(check(&g.model(shape, &["y"]), shape), []);
+}
+
+#[test]
 fn what_cannot_be_fused_says_why() {
     let shape = [1, 4, 6, 6];
     let mut g = Graph::default();

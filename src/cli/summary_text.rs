@@ -128,16 +128,15 @@ pub(super) fn agreement(report: &PredictionsSummary) -> String {
 pub(super) fn accuracy(report: &AnnotationsSummary) -> String {
     let drop = report.drop * 100.0;
     let change = if drop >= 0.0 { "a drop" } else { "a gain" };
-    let mut text = format!(
-        "{} → {} on {}, {change} of {:.2} points",
-        percent(report.parent.top1),
-        percent(report.optimized.top1),
+    format!(
+        "{:.2} % → {:.2} % on {}, {change} of {:.2} points (95 % interval of the drop: {:.2} to {:.2})",
+        report.parent.top1 * 100.0,
+        report.optimized.top1 * 100.0,
         counted(report.images as usize, "image"),
         drop.abs(),
-    );
-    // Writing to a string does not fail.
-    let _ = write!(text, " (drop {:.2} to {:.2})", report.drop_low * 100.0, report.drop_high * 100.0);
-    text
+        report.drop_low * 100.0,
+        report.drop_high * 100.0,
+    )
 }
 
 /// How far an output is from the parent's.

@@ -100,7 +100,7 @@ fn a_corrupt_image_among_good_ones_is_listed_and_counted_and_the_run_goes_on() {
     let done = workspace.run(&[]);
     assert_eq!(done.code, Some(0), "{done}");
     assert!(done.stderr.contains("2 of 18 calibration images can't be read"), "{done}");
-    assert!(done.stderr.contains("2 of 18 images can't be read and are in no report"), "{done}");
+    assert!(done.stderr.contains("2 of 18 images can't be read and count in no report"), "{done}");
     assert!(done.stderr.contains("a_corrupt.jpg: "), "{done}");
     let summary = workspace.summary();
     assert_eq!(summary["calibration"]["images"], 16);

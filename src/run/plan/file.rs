@@ -150,9 +150,6 @@ pub struct PerformanceSection {
     /// Seconds to measure each model in each setting.
     #[schemars(range(min = 0.1, max = 86_400.0))]
     pub seconds: f64,
-    /// Rounds in which parent and optimized take turns; chosen from `seconds` if left out.
-    #[schemars(range(min = 3, max = 10_000))]
-    pub rounds: Option<u32>,
     /// Whether to time each layer as well.
     pub layers: bool,
 }
@@ -164,7 +161,6 @@ impl Default for PerformanceSection {
             streams: vec![Count::Number(1), auto()],
             batch: vec![1],
             seconds: 10.0,
-            rounds: None,
             layers: true,
         }
     }

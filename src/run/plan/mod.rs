@@ -122,9 +122,6 @@ pub struct PerformancePlan {
     pub batch: Vec<usize>,
     /// Seconds for each model in each setting.
     pub seconds: f64,
-    /// Rounds in which the models take turns, if the file fixes them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rounds: Option<usize>,
     /// Whether to time each layer.
     pub layers: bool,
 }

@@ -51,9 +51,6 @@ impl Resolver<'_> {
             self.unavailable(keys![optimize, method], "the method accuracy_aware", "method: default");
         }
         self.range(keys![performance, seconds], performance.seconds, 0.1, 86_400.0);
-        if let Some(rounds) = performance.rounds {
-            self.range(keys![performance, rounds], rounds, 3, 10_000);
-        }
         self.engines(&performance.engines);
         if let Some(value) = gates.min_speedup {
             self.range(keys![gates, min_speedup], value, 0.0, 1000.0);
@@ -88,7 +85,6 @@ impl Resolver<'_> {
                 streams: self.counts(keys![performance, streams], &performance.streams),
                 batch: self.batch(&performance.batch),
                 seconds: performance.seconds,
-                rounds: performance.rounds.map(|rounds| rounds as usize),
                 layers: performance.layers,
             },
             reports: unique(file.reports),

@@ -158,7 +158,6 @@ fn invalid() -> Vec<(&'static str, String, Vec<&'static str>)> {
         ("threads_too_many", edited("gates:", "threads: 5000\ngates:"), vec![]),
         ("seconds_zero", edited("seconds: 2", "seconds: 0"), vec![]),
         ("seconds_nan", edited("seconds: 2", "seconds: .nan"), vec![]),
-        ("rounds_few", edited("seconds: 2", "rounds: 1"), vec![]),
         ("subset_size_zero", edited("preset: performance", "subset_size: 0"), vec![]),
         ("max_drop_negative", edited("preset: performance", "max_drop: -1"), vec![]),
         ("agreement_in_percent", edited("min_agreement: 0.9", "min_agreement: 95"), vec![]),

@@ -12,7 +12,9 @@ use crate::engine::{Engine, LoadOptions};
 use crate::model::Model;
 use crate::progress::Progress;
 use crate::project::{atomic, hash, host};
-use crate::quantize::{self, BiasCorrection, LayerReport, ObserveOptions, Options, Placement, Statistics};
+use crate::quantize::{
+    self, BiasCorrection, LayerReport, ObserveOptions, Options, Placement, Quantized, Statistics,
+};
 use crate::run::RunError;
 use crate::run::events::Stage;
 use crate::run::plan::Plan;
@@ -44,16 +46,16 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject) -> Result<Calibrated, 
     let statistics = &checkpoint.statistics;
 
     let uncorrected = Options { bias_correction: BiasCorrection::None, ..options.clone() };
-    let (mut quantized, _) = desk.stage(Stage::Quantize, |_| {
-        Ok(quantize::quantize(&subject.parent, &placement, statistics, &uncorrected)?)
-    })?;
-    if options.bias_correction != BiasCorrection::None {
-        let correct = |progress: &dyn Progress| -> Result<quantize::Quantized, StageError> {
-            let corrected = quantize::quantize(&subject.parent, &placement, statistics, &options)?;
-            corrected.warnings.iter().for_each(|w| progress.warn(w));
-            Ok(corrected)
-        };
-        (quantized, _) = desk.stage(Stage::Correct, correct)?;
+    // Warnings come with the model that is kept.
+    let write = |options: &Options, last: bool, progress: &dyn Progress| -> Result<Quantized, StageError> {
+        let quantized = quantize::quantize(&subject.parent, &placement, statistics, options)?;
+        quantized.warnings.iter().filter(|_| last).for_each(|w| progress.warn(w));
+        Ok(quantized)
+    };
+    let corrects = options.bias_correction != BiasCorrection::None;
+    let (mut quantized, _) = desk.stage(Stage::Quantize, |p| write(&uncorrected, !corrects, p))?;
+    if corrects {
+        (quantized, _) = desk.stage(Stage::Correct, |p| write(&options, true, p))?;
     }
 
     let bytes = quantized.model.encode();

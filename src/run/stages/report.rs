@@ -80,6 +80,8 @@ pub(in crate::run) fn evaluate(
     let collector = Mutex::new(Collector::new(kinds, outputs, pair.head, labels));
     let threads = pair.threads.max(1);
     let images = Mutex::new(prefetch(dataset, preprocess, PrefetchOptions { threads, depth: 2 * threads }));
+    // Reports name images relative to the dataset, so that they do not differ between machines.
+    let folder = format!("{}/", dataset.root.display());
     let done = AtomicUsize::new(0);
     let total = dataset.items.len();
     let shape = pair.parent.inputs().first().map_or(&[][..], |i| i.shape.get(1..).unwrap_or(&[]));
@@ -92,7 +94,7 @@ pub(in crate::run) fn evaluate(
             match image.and_then(|image| misfit(&image, shape).map_or(Ok(image), Err)) {
                 Err(why) => {
                     let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
-                    collector.push_failed(&item.name, item.label, &why);
+                    collector.push_failed(&item.name, item.label, &why.replace(&folder, ""));
                 }
                 Ok(image) => {
                     let input = [batch_of(&image, 1)?];
@@ -115,7 +117,7 @@ pub(in crate::run) fn evaluate(
     let reports = collector.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
     if let Some(first) = reports.unreadable.first() {
         progress.warn(&format!(
-            "{} of {total} images can't be read and are in no report; the first: {}: {}",
+            "{} of {total} images can't be read and count in no report; the first: {}: {}",
             reports.unreadable.len(),
             first.image,
             first.reason

@@ -1,6 +1,6 @@
 //! Tensors that go into and come out of a [`Runner`](super::Runner).
 
-use ndarray::{ArrayD, ArrayViewD};
+use ndarray::{ArrayD, IxDyn};
 use tract_onnx::prelude::*;
 
 /// An f32 tensor that is cheap to clone, so that an input can be kept and fed many times.
@@ -18,12 +18,10 @@ impl Value {
         self.0.try_as_plain_ram().and_then(|v| v.as_slice::<f32>()).unwrap_or(&[])
     }
 
-    /// The tensor as an array.
-    pub fn view(&self) -> ArrayViewD<'_, f32> {
-        let shape = if self.as_slice().is_empty() { &[0][..] } else { self.shape() };
-        ArrayViewD::from_shape(shape, self.as_slice()).unwrap_or_else(|_| {
-            ArrayViewD::from_shape(ndarray::IxDyn(&[0]), &[]).unwrap_or_else(|_| unreachable!())
-        })
+    /// A copy as an array; empty if the tensor is not f32.
+    pub fn to_array(&self) -> ArrayD<f32> {
+        let view = self.0.to_plain_array_view::<f32>();
+        view.map_or_else(|_| ArrayD::default(IxDyn(&[0])), |view| view.to_owned())
     }
 }
 

@@ -30,7 +30,7 @@ fn output(model: &Model) -> ArrayD<f32> {
     let count: usize = shape.iter().product();
     let values = (0..count).map(|i| ((i * 37 % 101) as f32 - 50.0) / 25.0).collect();
     let input = ArrayD::from_shape_vec(shape, values).unwrap().into();
-    session.spawn().unwrap().run(&[input]).unwrap()[0].view().to_owned()
+    session.spawn().unwrap().run(&[input]).unwrap()[0].to_array()
 }
 
 /// Upgrades, and demands the same output as tract gives for the old form.

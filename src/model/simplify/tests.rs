@@ -53,7 +53,7 @@ fn outputs(model: &Model) -> Vec<ArrayD<f32>> {
         .map(|i| ArrayD::from_shape_vec(i.shape.clone(), noise(3, i.shape.iter().product())).unwrap().into())
         .collect();
     let outputs = session.spawn().unwrap().run(&inputs).unwrap();
-    outputs.iter().map(|o| o.view().to_owned()).collect()
+    outputs.iter().map(|o| o.to_array()).collect()
 }
 
 /// Simplifies, and demands the same outputs within 1e-5 of their largest value.

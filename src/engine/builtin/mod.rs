@@ -38,5 +38,5 @@ impl Engine for Builtin {
 /// # Errors
 /// The shapes of the model can't be determined.
 pub fn unfused(model: &Model) -> Result<Vec<Unfused>, EngineError> {
-    Ok(session::lowered(model, &LoadOptions::default())?.1)
+    Ok(session::lowered(model, &LoadOptions::default())?.unfused)
 }

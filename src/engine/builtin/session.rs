@@ -10,7 +10,8 @@ use super::island::{self, Island};
 use super::layers::Layers;
 use super::lower::{self, Unfused};
 use crate::engine::{EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
-use crate::model::{Model, pb, shapes};
+use crate::model::shapes::{self, Shapes};
+use crate::model::{Model, pb};
 
 const ENGINE: &str = "builtin";
 
@@ -31,7 +32,7 @@ impl BuiltinSession {
             model: model.path.display().to_string(),
             what: format!("{e:#}"),
         };
-        let (proto, _) = lowered(model, options)?;
+        let Prepared { proto, shapes: of_tensors, .. } = lowered(model, options)?;
         let typed = shapes::guarded(|| optimized(&proto, &shapes)).map_err(refused)?;
         let named = |name: &str, shape: &[usize]| TensorInfo { name: name.into(), shape: shape.to_vec() };
         let inputs = model.inputs().iter().zip(&shapes).map(|(p, s)| named(&p.name, s)).collect();
@@ -47,9 +48,7 @@ impl BuiltinSession {
             outputs.push(named(&name, shape));
         }
         let plan = typed.into_runnable().map_err(refused)?;
-        // Where shapes can't be had, layers have no MACs.
-        let shapes = shapes::infer(model, options.batch).unwrap_or_default();
-        let layers = Layers::new(&plan, &proto, &shapes);
+        let layers = Layers::new(&plan, &proto, &of_tensors);
         Ok(BuiltinSession { plan, inputs, outputs, layers })
     }
 }
@@ -65,22 +64,31 @@ fn optimized(proto: &pb::ModelProto, shapes: &[Vec<usize>]) -> TractResult<Typed
     inference.into_optimized()
 }
 
-/// The graph that tract is given, and what of a quantized model stays FP32.
-pub(super) fn lowered(
-    model: &Model,
-    options: &LoadOptions,
-) -> Result<(pb::ModelProto, Vec<Unfused>), EngineError> {
+/// A model on its way to tract.
+pub(super) struct Prepared {
+    /// The graph that tract is given.
+    proto: pb::ModelProto,
+    /// Shapes of the model's tensors.
+    shapes: Shapes,
+    /// What of a quantized model stays FP32.
+    pub unfused: Vec<Unfused>,
+}
+
+/// Lowers `model` if it is quantized.
+pub(super) fn lowered(model: &Model, options: &LoadOptions) -> Result<Prepared, EngineError> {
+    let shapes = shapes::infer(model, options.batch);
     let mut proto = model.proto.clone();
     if let Some(graph) = proto.graph.as_mut() {
         let extra = options.extra_outputs.iter();
         graph.output.extend(extra.map(|n| pb::ValueInfoProto { name: n.clone(), ..Default::default() }));
         if !lower::is_quantized(graph) {
-            return Ok((proto, Vec::new()));
+            // An FP32 graph needs them only for the MACs of its layers.
+            return Ok(Prepared { proto, shapes: shapes.unwrap_or_default(), unfused: Vec::new() });
         }
     }
-    let shapes = shapes::infer(model, options.batch)?;
+    let shapes = shapes?;
     let lowered = lower::lower(&proto, &shapes);
-    Ok((lowered.proto, lowered.unfused))
+    Ok(Prepared { proto: lowered.proto, shapes, unfused: lowered.unfused })
 }
 
 impl Session for BuiltinSession {

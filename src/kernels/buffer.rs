@@ -68,6 +68,28 @@ impl<T> fmt::Debug for Aligned<T> {
     }
 }
 
+/// The whole floats in `bytes`, in native byte order.
+///
+/// # Panics
+/// `bytes` does not start at a multiple of 4.
+pub fn floats(bytes: &[u8]) -> &[f32] {
+    // SAFETY: any four bytes are an f32.
+    let (before, floats, _) = unsafe { bytes.align_to::<f32>() };
+    assert!(before.is_empty(), "floats must start at a multiple of 4 bytes");
+    floats
+}
+
+/// As [`floats`], to be written.
+///
+/// # Panics
+/// As [`floats`].
+pub fn floats_mut(bytes: &mut [u8]) -> &mut [f32] {
+    // SAFETY: any four bytes are an f32, and an f32 is any four bytes.
+    let (before, floats, _) = unsafe { bytes.align_to_mut::<f32>() };
+    assert!(before.is_empty(), "floats must start at a multiple of 4 bytes");
+    floats
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

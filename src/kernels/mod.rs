@@ -22,6 +22,7 @@ mod avx512_vnni;
 mod buffer;
 mod depthwise;
 mod elementwise;
+mod float;
 mod gemm;
 mod layout;
 mod pool;
@@ -32,8 +33,10 @@ mod types;
 #[cfg(target_arch = "x86_64")]
 mod windows;
 
+pub use buffer::{floats, floats_mut};
 pub use depthwise::DepthwiseWeights;
 pub use elementwise::{add, copy_channels, dequantize_to_nchw, lookup, quantize_nchw};
+pub use float::*;
 pub use gemm::{GemmWeights, PAD};
 pub use pool::{average_pool, global_average_pool, max_pool};
 pub use types::{AddParams, Geometry, Output};

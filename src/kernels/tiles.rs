@@ -116,7 +116,7 @@ pub(super) unsafe fn run_tiles(
 
 /// Splits `rows` evenly into tiles of at most `most` rows and calls `tile(first, rows)` for each: near-equal
 /// tiles waste less than full ones and a small rest.
-fn for_each_tile(rows: usize, most: usize, mut tile: impl FnMut(usize, usize)) {
+pub(super) fn for_each_tile(rows: usize, most: usize, mut tile: impl FnMut(usize, usize)) {
     let tiles = rows.div_ceil(most);
     let mut first = 0;
     for i in 0..tiles {

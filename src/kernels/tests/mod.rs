@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod elementwise;
+mod float;
 mod products;
 mod windows;
 

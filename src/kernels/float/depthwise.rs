@@ -1,0 +1,310 @@
+//! FP32 depthwise convolution: each channel has a filter of its own.
+//!
+//! `out[y][x][c] = clamp(bias[c] + Σ_tap x[tap][c] · w[tap][c], lo, hi)`, a chain of fused multiply-adds in order
+//! of taps; padding takes part as 0. Lanes run over channels.
+
+use super::super::types::Geometry;
+use super::super::{Isa, buffer::Aligned};
+#[cfg(target_arch = "x86_64")]
+use super::Width;
+use super::{super::scalar, SLACK_FLOATS};
+
+/// The weights of an FP32 depthwise convolution, packed for one tier.
+#[derive(Debug)]
+pub struct FloatDepthwise {
+    isa: Isa,
+    channels: usize,
+    kernel: [usize; 2],
+    lo: f32,
+    hi: f32,
+    /// Floats from one tap's weights to the next: channels and a vector more, so that whole vectors can be loaded.
+    stride: usize,
+    /// `[tap][stride]`.
+    weights: Aligned<f32>,
+    bias: Aligned<f32>,
+}
+
+/// The widest vector.
+const MOST_LANES: usize = 16;
+
+impl FloatDepthwise {
+    /// Packs the weights `[channels][kernel rows · kernel columns]` for `isa`; outputs are limited to `lo..=hi`.
+    ///
+    /// # Panics
+    /// A size is 0, a slice has another length than these sizes ask for, `lo > hi` or one is NaN, or this machine
+    /// lacks `isa`.
+    pub fn pack(
+        isa: Isa,
+        channels: usize,
+        kernel: [usize; 2],
+        weights: &[f32],
+        bias: &[f32],
+        lo: f32,
+        hi: f32,
+    ) -> FloatDepthwise {
+        isa.assert_supported();
+        assert!(channels > 0 && kernel[0] > 0 && kernel[1] > 0, "empty: {channels} channels of {kernel:?}");
+        let count = kernel[0].checked_mul(kernel[1]).and_then(|taps| taps.checked_mul(channels));
+        assert_eq!(Some(weights.len()), count, "weights must be [{channels}][{kernel:?}]");
+        assert_eq!(bias.len(), channels, "one bias per channel");
+        assert!(lo <= hi, "the output range {lo}..={hi} is empty");
+        let (taps, stride) = (kernel[0] * kernel[1], channels + MOST_LANES);
+        let (mut packed, mut biases) = (Aligned::zeros(taps * stride), Aligned::zeros(stride));
+        for (at, w) in weights.iter().enumerate() {
+            packed[at % taps * stride + at / taps] = *w;
+        }
+        biases[..channels].copy_from_slice(bias);
+        FloatDepthwise { isa, channels, kernel, lo, hi, stride, weights: packed, bias: biases }
+    }
+
+    /// The tier that these weights are packed for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Convolves one image: `x` is `[height][width][channels]` and slack, `out` is
+    /// `[out_height][out_width][channels]`.
+    ///
+    /// # Panics
+    /// `geometry` has another kernel than the weights, or a slice is too short for it.
+    pub fn run(&self, x: &[f32], geometry: &Geometry, out: &mut [f32]) {
+        assert_eq!(geometry.kernel, self.kernel, "the weights were packed for another kernel");
+        geometry.assert_holds(self.channels, x.len(), SLACK_FLOATS, out.len());
+        #[cfg(target_arch = "x86_64")]
+        match Width::of(self.isa) {
+            Width::One => self.scalar(x, geometry, out),
+            // SAFETY: `pack` checked the machine, `assert_holds` the slices.
+            #[allow(unsafe_code)]
+            Width::Eight => unsafe { vectors::eight(self, x, geometry, out) },
+            // SAFETY: as above.
+            #[allow(unsafe_code)]
+            Width::Sixteen => unsafe { vectors::sixteen(self, x, geometry, out) },
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        self.scalar(x, geometry, out);
+    }
+
+    fn scalar(&self, x: &[f32], geometry: &Geometry, out: &mut [f32]) {
+        let channels = self.channels;
+        for (pixel, out) in out.chunks_exact_mut(channels).take(geometry.out_pixels()).enumerate() {
+            let (oy, ox) = (pixel / geometry.out_width, pixel % geometry.out_width);
+            out.copy_from_slice(&self.bias[..channels]);
+            geometry.taps(oy, ox, |tap, at| {
+                let weights = &self.weights[tap * self.stride..][..channels];
+                for (c, (sum, w)) in out.iter_mut().zip(weights).enumerate() {
+                    let x = at.map_or(0.0, |at| x[at * channels + c]);
+                    *sum = x.mul_add(*w, *sum);
+                }
+            });
+            out.iter_mut().for_each(|y| *y = scalar::clamp(*y, self.lo, self.hi));
+        }
+    }
+}
+
+/// Vectors of channels. Windows of 3 × 3 slide over blocks of output pixels whose weights stay in registers: each
+/// loaded input serves up to three windows of two output rows. Other windows, and those that reach over the left
+/// or right edge, are computed one by one.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod vectors {
+    use std::arch::x86_64::{__m256, __m512};
+    use std::cell::RefCell;
+
+    use super::super::vector::Vector;
+    use super::*;
+
+    thread_local! {
+        /// A row of zeros, for windows that reach over the upper or lower edge.
+        static ZEROS: RefCell<Aligned<f32>> = RefCell::new(Aligned::zeros(0));
+    }
+
+    /// # Safety
+    /// The machine has these instructions; `geometry.assert_holds` passed for `x` (with slack) and `out`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+    pub(super) unsafe fn sixteen(weights: &FloatDepthwise, x: &[f32], geometry: &Geometry, out: &mut [f32]) {
+        // SAFETY: the caller's.
+        unsafe { run::<__m512>(weights, x, geometry, out) }
+    }
+
+    /// # Safety
+    /// As [`sixteen`].
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn eight(weights: &FloatDepthwise, x: &[f32], geometry: &Geometry, out: &mut [f32]) {
+        // SAFETY: the caller's.
+        unsafe { run::<__m256>(weights, x, geometry, out) }
+    }
+
+    /// # Safety
+    /// As [`sixteen`], with the instructions of `V`.
+    #[inline(always)]
+    unsafe fn run<V: Vector>(weights: &FloatDepthwise, x: &[f32], geometry: &Geometry, out: &mut [f32]) {
+        ZEROS.with_borrow_mut(|zeros| {
+            zeros.grow(weights.channels * geometry.width + SLACK_FLOATS);
+            let slides = geometry.kernel == [3, 3]
+                && geometry.dilation == [1, 1]
+                && geometry.stride[0] == geometry.stride[1]
+                && geometry.stride[0] <= 2;
+            // SAFETY: the caller's; a row of zeros is as long as a row of the image, with slack.
+            unsafe {
+                if slides {
+                    let inside = geometry.inside_columns();
+                    let edges = (0..geometry.out_width).filter(|ox| !inside.contains(ox)).collect::<Vec<_>>();
+                    let mut oy = 0;
+                    while oy < geometry.out_height {
+                        let rows = (geometry.out_height - oy).min(2);
+                        match (geometry.stride[0], rows) {
+                            (1, 2) => slide::<V, 1, 2>(weights, x, geometry, oy, zeros, out),
+                            (1, _) => slide::<V, 1, 1>(weights, x, geometry, oy, zeros, out),
+                            (_, 2) => slide::<V, 2, 2>(weights, x, geometry, oy, zeros, out),
+                            _ => slide::<V, 2, 1>(weights, x, geometry, oy, zeros, out),
+                        }
+                        for oy in oy..oy + rows {
+                            edges
+                                .iter()
+                                .for_each(|ox| window::<V>(weights, x, geometry, (oy, *ox), zeros, out));
+                        }
+                        oy += rows;
+                    }
+                } else {
+                    for oy in 0..geometry.out_height {
+                        (0..geometry.out_width)
+                            .for_each(|ox| window::<V>(weights, x, geometry, (oy, ox), zeros, out));
+                    }
+                }
+            }
+        });
+    }
+
+    /// One window, tap by tap.
+    ///
+    /// # Safety
+    /// As [`run`]; the window exists.
+    #[inline(always)]
+    unsafe fn window<V: Vector>(
+        weights: &FloatDepthwise,
+        x: &[f32],
+        geometry: &Geometry,
+        (oy, ox): (usize, usize),
+        zeros: &[f32],
+        out: &mut [f32],
+    ) {
+        let channels = weights.channels;
+        let mut pixels = [zeros.as_ptr(); 64];
+        let taps = geometry.kernel[0] * geometry.kernel[1];
+        let to = (oy * geometry.out_width + ox) * channels;
+        let (w, bias) = (weights.weights.as_ptr(), weights.bias.as_ptr());
+        // SAFETY: a tap's pixel has `channels` floats and slack; weights and biases a vector beyond the channels.
+        unsafe {
+            let (lo, hi) = (V::splat(weights.lo), V::splat(weights.hi));
+            let out = out[to..to + channels].as_mut_ptr();
+            if taps <= pixels.len() {
+                geometry.taps(oy, ox, |tap, at| {
+                    pixels[tap] = at.map_or(zeros.as_ptr(), |at| x.as_ptr().add(at * channels));
+                });
+            }
+            for c in (0..channels).step_by(V::LANES) {
+                let mut acc = V::load(bias.add(c));
+                if taps <= pixels.len() {
+                    for (tap, pixel) in pixels[..taps].iter().enumerate() {
+                        acc = acc.fma(V::load(pixel.add(c)), V::load(w.add(tap * weights.stride + c)));
+                    }
+                } else {
+                    geometry.taps(oy, ox, |tap, at| {
+                        let pixel = at.map_or(zeros.as_ptr(), |at| x.as_ptr().add(at * channels));
+                        acc = acc.fma(V::load(pixel.add(c)), V::load(w.add(tap * weights.stride + c)));
+                    });
+                }
+                acc.clamp(lo, hi).store_part(out.add(c), (channels - c).min(V::LANES));
+            }
+        }
+    }
+
+    /// The windows of `ROWS` output rows from `oy` on that lie within the columns of the image.
+    ///
+    /// # Safety
+    /// As [`run`]; the rows exist.
+    #[inline(always)]
+    unsafe fn slide<V: Vector, const STRIDE: usize, const ROWS: usize>(
+        weights: &FloatDepthwise,
+        x: &[f32],
+        geometry: &Geometry,
+        oy: usize,
+        zeros: &[f32],
+        out: &mut [f32],
+    ) {
+        let (channels, inside) = (weights.channels, geometry.inside_columns());
+        let mut rows = [zeros.as_ptr(); 5];
+        for (r, row) in rows.iter_mut().enumerate().take(STRIDE * (ROWS - 1) + 3) {
+            if let Some(y) = geometry.row(oy, r) {
+                *row = x[y * geometry.width * channels..].as_ptr();
+            }
+        }
+        // SAFETY: columns inside the image have all their taps in it; `out` holds the windows' pixels.
+        unsafe {
+            let (lo, hi) = (V::splat(weights.lo), V::splat(weights.hi));
+            let out = out.as_mut_ptr();
+            for c in (0..channels).step_by(V::LANES) {
+                let mut w = [V::splat(0.0); 9];
+                for (tap, w) in w.iter_mut().enumerate() {
+                    *w = V::load(weights.weights.as_ptr().add(tap * weights.stride + c));
+                }
+                let bias = V::load(weights.bias.as_ptr().add(c));
+                let count = (channels - c).min(V::LANES);
+                let mut ox = inside.start;
+                while ox < inside.end {
+                    let at = (ox * STRIDE - geometry.pad_left) * channels + c;
+                    let to = |row: usize, column: usize| {
+                        out.add(((oy + row) * geometry.out_width + ox + column) * channels + c)
+                    };
+                    if ox + 2 <= inside.end {
+                        let acc = block::<V, STRIDE, ROWS, 2>(&rows, at, channels, &w, bias);
+                        for (r, acc) in acc.iter().enumerate() {
+                            for (column, acc) in acc.iter().enumerate() {
+                                acc.clamp(lo, hi).store_part(to(r, column), count);
+                            }
+                        }
+                        ox += 2;
+                    } else {
+                        let acc = block::<V, STRIDE, ROWS, 1>(&rows, at, channels, &w, bias);
+                        for (r, acc) in acc.iter().enumerate() {
+                            acc[0].clamp(lo, hi).store_part(to(r, 0), count);
+                        }
+                        ox += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// `ROWS` × `COLUMNS` neighbouring windows of one vector of channels. Inputs are visited row by row, so each
+    /// window's taps come in order.
+    ///
+    /// # Safety
+    /// The rows can be read from `at` on as far as the windows reach.
+    #[inline(always)]
+    unsafe fn block<V: Vector, const STRIDE: usize, const ROWS: usize, const COLUMNS: usize>(
+        rows: &[*const f32; 5],
+        at: usize,
+        channels: usize,
+        w: &[V; 9],
+        bias: V,
+    ) -> [[V; COLUMNS]; ROWS] {
+        let mut acc = [[bias; COLUMNS]; ROWS];
+        for (r, row) in rows.iter().enumerate().take(STRIDE * (ROWS - 1) + 3) {
+            for k in 0..STRIDE * (COLUMNS - 1) + 3 {
+                // SAFETY: the caller's.
+                let x = unsafe { V::load(row.add(at + k * channels)) };
+                for (y, acc) in acc.iter_mut().enumerate() {
+                    for (column, acc) in acc.iter_mut().enumerate() {
+                        let (top, left) = (y * STRIDE, column * STRIDE);
+                        if r >= top && r - top < 3 && k >= left && k - left < 3 {
+                            // SAFETY: the caller's.
+                            *acc = unsafe { acc.fma(x, w[(r - top) * 3 + k - left]) };
+                        }
+                    }
+                }
+            }
+        }
+        acc
+    }
+}

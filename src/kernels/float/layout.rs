@@ -1,0 +1,145 @@
+//! Between NCHW and NHWC, and between f32 and u8.
+
+use super::super::elementwise::per_tier;
+use super::super::scalar::{clamp, to_i32};
+use super::super::{Isa, span};
+
+/// Rows and columns of the blocks that a transposition moves, so that both sides stay in the cache.
+const BLOCK: usize = 16;
+
+/// One NCHW image to NHWC with `pad = [top, left, bottom, right]` pixels of zeros around it.
+///
+/// `x` is `[channels][height][width]`, `out` is `[top + height + bottom][left + width + right][channels]`.
+///
+/// # Panics
+/// A slice is shorter than its image.
+pub fn nchw_to_nhwc(
+    isa: Isa,
+    x: &[f32],
+    channels: usize,
+    height: usize,
+    width: usize,
+    pad: [usize; 4],
+    out: &mut [f32],
+) {
+    let x = &x[..span(channels, height * width, height * width)];
+    let [top, left, bottom, right] = pad;
+    let row = (left + width + right) * channels;
+    let out = &mut out[..span(top + height + bottom, row, row)];
+    if pad == [0; 4] {
+        transpose(isa, x, channels, height * width, out);
+        return;
+    }
+    out.fill(0.0);
+    for y in 0..height {
+        let x = &x[y * width..];
+        let out = &mut out[(top + y) * row + left * channels..][..width * channels];
+        let plane = height * width;
+        per_tier!(isa, interleave(x: &[f32], plane: usize, channels: usize, out: &mut [f32]));
+    }
+}
+
+/// One row of pixels; the channels of `x` are `plane` elements apart.
+#[inline(always)]
+fn interleave(x: &[f32], plane: usize, channels: usize, out: &mut [f32]) {
+    if channels == 3 {
+        let (a, b, c) = (x, &x[plane..], &x[2 * plane..]);
+        for (((pixel, a), b), c) in out.chunks_exact_mut(3).zip(a).zip(b).zip(c) {
+            pixel.copy_from_slice(&[*a, *b, *c]);
+        }
+        return;
+    }
+    for (at, pixel) in out.chunks_exact_mut(channels).enumerate() {
+        for (c, y) in pixel.iter_mut().enumerate() {
+            *y = x[c * plane + at];
+        }
+    }
+}
+
+/// One NHWC image to NCHW: `x` is `[pixels][channels]`, `out` is `[channels][pixels]`.
+///
+/// # Panics
+/// A slice is shorter than its image.
+pub fn nhwc_to_nchw(isa: Isa, x: &[f32], channels: usize, pixels: usize, out: &mut [f32]) {
+    let (x, out) = (&x[..channels * pixels], &mut out[..channels * pixels]);
+    transpose(isa, x, pixels, channels, out);
+}
+
+/// `[rows][columns]` to `[columns][rows]`.
+fn transpose(isa: Isa, x: &[f32], rows: usize, columns: usize, out: &mut [f32]) {
+    if rows == 1 || columns == 1 {
+        out.copy_from_slice(x);
+        return;
+    }
+    per_tier!(isa, transpose_blocks(x: &[f32], rows: usize, columns: usize, out: &mut [f32]));
+}
+
+#[inline(always)]
+fn transpose_blocks(x: &[f32], rows: usize, columns: usize, out: &mut [f32]) {
+    for row in (0..rows).step_by(BLOCK) {
+        let height = BLOCK.min(rows - row);
+        for column in (0..columns).step_by(BLOCK) {
+            for c in column..(column + BLOCK).min(columns) {
+                for (r, y) in out[c * rows + row..][..height].iter_mut().enumerate() {
+                    *y = x[(row + r) * columns + c];
+                }
+            }
+        }
+    }
+}
+
+/// `q = clamp(rne(x / scale) + zero_point, 0, 255)`, the ONNX `QuantizeLinear`; NaN becomes the zero point.
+///
+/// # Panics
+/// The slices differ in length.
+pub fn quantize(isa: Isa, x: &[f32], scale: f32, zero_point: u8, out: &mut [u8]) {
+    assert_eq!(x.len(), out.len(), "{} elements for {}", x.len(), out.len());
+    per_tier!(isa, quantize_all(x: &[f32], scale: f32, zero_point: u8, out: &mut [u8]));
+}
+
+#[inline(always)]
+fn quantize_all(x: &[f32], scale: f32, zero_point: u8, out: &mut [u8]) {
+    let zero = i32::from(zero_point);
+    let (lo, hi) = (-zero as f32, (255 - zero) as f32);
+    for (q, &x) in out.iter_mut().zip(x) {
+        let scaled = clamp((x / scale).round_ties_even(), lo, hi);
+        let scaled = if scaled.is_nan() { 0.0 } else { scaled };
+        *q = (to_i32(scaled) + zero) as u8;
+    }
+}
+
+/// `x = (q − zero_point) · scale`, the ONNX `DequantizeLinear`.
+///
+/// # Panics
+/// The slices differ in length.
+pub fn dequantize(isa: Isa, q: &[u8], scale: f32, zero_point: u8, out: &mut [f32]) {
+    assert_eq!(q.len(), out.len(), "{} elements for {}", q.len(), out.len());
+    per_tier!(isa, dequantize_all(q: &[u8], scale: f32, zero_point: u8, out: &mut [f32]));
+}
+
+#[inline(always)]
+fn dequantize_all(q: &[u8], scale: f32, zero_point: u8, out: &mut [f32]) {
+    let zero = i32::from(zero_point);
+    for (x, &q) in out.iter_mut().zip(q) {
+        *x = (i32::from(q) - zero) as f32 * scale;
+    }
+}
+
+/// Copies pixels of `channels` floats into pixels of `out_channels`, from channel `first` on.
+///
+/// # Panics
+/// A slice is too short.
+pub fn copy_channels_f32(
+    x: &[f32],
+    pixels: usize,
+    channels: usize,
+    out: &mut [f32],
+    out_channels: usize,
+    first: usize,
+) {
+    assert!(first + channels <= out_channels, "channels {first}.. + {channels} of {out_channels}");
+    let (x, out) = (&x[..pixels * channels], &mut out[..pixels * out_channels]);
+    for (x, out) in x.chunks_exact(channels).zip(out.chunks_exact_mut(out_channels)) {
+        out[first..first + channels].copy_from_slice(x);
+    }
+}

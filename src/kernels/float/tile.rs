@@ -1,0 +1,370 @@
+//! Tiles of rows × vectors whose accumulators stay in registers, and the walk over them.
+//!
+//! A tile of 6 rows × 4 vectors of 16 lanes keeps 24 of the 32 registers as accumulators; of 8 lanes, where
+//! there are 16 registers, 4 rows × 3 vectors keep 12. Weights are walked in chunks that stay in the second-level
+//! cache while the rows pass over them, rows in chunks that stay there beside it.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{__m256, __m512};
+
+use super::super::buffer::Aligned;
+use super::super::gemm::PAD;
+use super::super::tiles::for_each_tile;
+use super::Width;
+use super::gemm::FloatRows;
+use super::vector::Vector;
+
+/// Bytes of weights that many rows pass over before the next ones are loaded.
+const WEIGHT_BYTES: usize = 256 * 1024;
+/// Bytes of input rows that all blocks of channels pass over.
+const ROW_BYTES: usize = 128 * 1024;
+
+/// Channels `first..first + channels`, held in `vectors` vectors.
+#[derive(Debug, Clone)]
+struct Block {
+    first: usize,
+    channels: usize,
+    vectors: usize,
+    /// Where its weights start: `[tap][k][vector][lane]`.
+    weights: usize,
+    /// Where its biases start.
+    bias: usize,
+}
+
+/// Packed weights and biases; lanes beyond the channels are 0.
+#[derive(Debug)]
+pub(super) struct Panels {
+    width: Width,
+    taps: usize,
+    k: usize,
+    blocks: Vec<Block>,
+    weights: Aligned<f32>,
+    bias: Aligned<f32>,
+}
+
+impl Panels {
+    pub(super) fn pack(
+        width: Width,
+        n: usize,
+        taps: usize,
+        k: usize,
+        weights: &[f32],
+        bias: &[f32],
+    ) -> Panels {
+        let (lanes, most): (usize, fn(usize) -> usize) = match width {
+            Width::Sixteen => (16, |left| if matches!(left, 5 | 6 | 9) { 3 } else { left.min(4) }),
+            _ => (8, |left| if matches!(left, 2 | 4) { 2 } else { left.min(3) }),
+        };
+        let mut blocks = vec![];
+        let (mut first, mut weights_at, mut bias_at) = (0, 0, 0);
+        while first < n {
+            let vectors = most((n - first).div_ceil(lanes));
+            let channels = (n - first).min(vectors * lanes);
+            blocks.push(Block { first, channels, vectors, weights: weights_at, bias: bias_at });
+            first += channels;
+            weights_at += vectors * lanes * taps * k;
+            bias_at += vectors * lanes;
+        }
+        let mut panels = Panels {
+            width,
+            taps,
+            k,
+            blocks,
+            weights: Aligned::zeros(weights_at),
+            bias: Aligned::zeros(bias_at),
+        };
+        for block in &panels.blocks {
+            let row = block.vectors * lanes;
+            for channel in 0..block.channels {
+                let n = block.first + channel;
+                panels.bias[block.bias + channel] = bias[n];
+                for (at, w) in weights[n * taps * k..(n + 1) * taps * k].iter().enumerate() {
+                    panels.weights[block.weights + at * row + channel] = *w;
+                }
+            }
+        }
+        panels
+    }
+}
+
+/// One tile: a few rows, one block of channels, a range of taps and inputs.
+struct Tile<'a> {
+    a: *const f32,
+    lda: usize,
+    /// `[row][taps]`, from the first tap of the range on.
+    offsets: Option<&'a [i32]>,
+    taps: usize,
+    pad_row: *const f32,
+    /// Taps and inputs of the range.
+    walk: (usize, usize),
+    weights: *const f32,
+    /// Where chains start: the biases, unless they go on from `out`.
+    bias: Option<*const f32>,
+    /// What the last part of a chain ends with; none leaves the sums as they are.
+    end: Option<End>,
+    out: *mut f32,
+    ldo: usize,
+    channels: usize,
+}
+
+#[derive(Clone, Copy)]
+struct End {
+    residual: *const f32,
+    lo: f32,
+    hi: f32,
+}
+
+type TileFn = unsafe fn(&Tile<'_>);
+
+/// # Safety
+/// `Tile` points to `ROWS` rows (readable for the walk) and outputs of `channels ≤ VECTORS · LANES` floats, weights
+/// packed for `VECTORS` vectors; the machine has `V`'s instructions.
+#[inline(always)]
+unsafe fn multiply<V: Vector, const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
+    // Plain loops over constant bounds: all of them unroll, or the accumulators would live in memory.
+    // SAFETY: the caller's; partial loads and stores end with the channels.
+    unsafe {
+        let part = |j: usize| tile.channels.saturating_sub(V::LANES * j).min(V::LANES);
+        let mut acc = [[V::splat(0.0); VECTORS]; ROWS];
+        match tile.bias {
+            Some(bias) => {
+                for j in 0..VECTORS {
+                    let bias = V::load(bias.add(V::LANES * j));
+                    for acc in &mut acc {
+                        acc[j] = bias;
+                    }
+                }
+            }
+            None => {
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    for (j, acc) in acc.iter_mut().enumerate() {
+                        *acc = V::load_part(tile.out.add(r * tile.ldo + V::LANES * j), part(j));
+                    }
+                }
+            }
+        }
+        let (taps, depth) = tile.walk;
+        let mut weights = tile.weights;
+        for tap in 0..taps {
+            let mut rows = [std::ptr::null::<f32>(); ROWS];
+            for (r, row) in rows.iter_mut().enumerate() {
+                *row = match tile.offsets {
+                    None => tile.a.add(r * tile.lda),
+                    Some(offsets) => match *offsets.get_unchecked(r * tile.taps + tap) {
+                        PAD => tile.pad_row,
+                        offset => tile.a.add(offset as usize),
+                    },
+                };
+            }
+            for k in 0..depth {
+                let mut w = [V::splat(0.0); VECTORS];
+                for (j, w) in w.iter_mut().enumerate() {
+                    *w = V::load(weights.add(V::LANES * j));
+                }
+                for (acc, row) in acc.iter_mut().zip(rows) {
+                    let x = V::splat(*row.add(k));
+                    for (acc, w) in acc.iter_mut().zip(w) {
+                        *acc = acc.fma(x, w);
+                    }
+                }
+                weights = weights.add(V::LANES * VECTORS);
+            }
+        }
+        if let Some(End { residual, lo, hi }) = tile.end {
+            if !residual.is_null() {
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    for (j, acc) in acc.iter_mut().enumerate() {
+                        let from = residual.add(r * tile.ldo + V::LANES * j);
+                        *acc = acc.add(V::load_part(from, part(j)));
+                    }
+                }
+            }
+            let (lo, hi) = (V::splat(lo), V::splat(hi));
+            for acc in &mut acc {
+                for acc in acc.iter_mut() {
+                    *acc = acc.clamp(lo, hi);
+                }
+            }
+        }
+        if tile.channels == V::LANES * VECTORS {
+            for (r, acc) in acc.iter().enumerate() {
+                for (j, acc) in acc.iter().enumerate() {
+                    acc.store(tile.out.add(r * tile.ldo + V::LANES * j));
+                }
+            }
+        } else {
+            for (r, acc) in acc.iter().enumerate() {
+                for (j, acc) in acc.iter().enumerate() {
+                    acc.store_part(tile.out.add(r * tile.ldo + V::LANES * j), part(j));
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`multiply`], on a machine with these instructions.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+unsafe fn sixteen<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
+    // SAFETY: the caller's.
+    unsafe { multiply::<__m512, ROWS, VECTORS>(tile) }
+}
+
+/// # Safety
+/// As [`multiply`], on a machine with these instructions.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn eight<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
+    // SAFETY: the caller's.
+    unsafe { multiply::<__m256, ROWS, VECTORS>(tile) }
+}
+
+/// The tile functions for blocks of `vectors`, by height − 1.
+fn tiles(width: Width, vectors: usize) -> &'static [TileFn] {
+    macro_rules! heights {
+        ($f:ident $vectors:literal: $($rows:literal)*) => { &[$($f::<$rows, $vectors>),*] };
+    }
+    match (width, vectors) {
+        (Width::Sixteen, 4) => heights!(sixteen 4: 1 2 3 4 5 6),
+        (Width::Sixteen, 3) => heights!(sixteen 3: 1 2 3 4 5 6 7 8),
+        (Width::Sixteen, 2) => heights!(sixteen 2: 1 2 3 4 5 6 7 8 9 10 11 12),
+        (Width::Sixteen, _) => heights!(sixteen 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        (_, 3) => heights!(eight 3: 1 2 3 4),
+        (_, 2) => heights!(eight 2: 1 2 3 4 5 6),
+        _ => heights!(eight 1: 1 2 3 4 5 6 7 8),
+    }
+}
+
+/// Multiplies `m` rows by all blocks.
+///
+/// # Safety
+/// The machine has the instructions of the panels' width; each row and tap of `rows` lies in `a` (or is the padding
+/// row); `m` rows of all channels can be written at `out` and read from `residual`, rows `ldo` apart.
+#[allow(clippy::too_many_arguments)]
+pub(super) unsafe fn run(
+    panels: &Panels,
+    a: &[f32],
+    rows: FloatRows<'_>,
+    m: usize,
+    out: *mut f32,
+    ldo: usize,
+    residual: Option<&[f32]>,
+    (lo, hi): (f32, f32),
+) {
+    let (taps, k) = (panels.taps, panels.k);
+    let row_bytes = match rows {
+        FloatRows::Strided(lda) => lda * 4,
+        // Neighbouring windows share most of their inputs.
+        FloatRows::Indirect { .. } => k * 8,
+    };
+    let chunk = (ROW_BYTES / row_bytes).clamp(48, 8192) / 24 * 24;
+    for chunk_first in (0..m).step_by(chunk) {
+        let chunk_rows = chunk.min(m - chunk_first);
+        for block in &panels.blocks {
+            let tiles = tiles(panels.width, block.vectors);
+            let lanes = block.vectors * if panels.width == Width::Sixteen { 16 } else { 8 };
+            for part in Parts::new(taps, k, lanes * 4) {
+                for_each_tile(chunk_rows, tiles.len(), |first, height| {
+                    let first = chunk_first + first;
+                    let (from, lda, offsets, pad_row) = match rows {
+                        FloatRows::Strided(lda) => (a[first * lda..].as_ptr(), lda, None, std::ptr::null()),
+                        FloatRows::Indirect { offsets, pad_row } => {
+                            (a.as_ptr(), 0, Some(&offsets[first * taps + part.tap..]), pad_row.as_ptr())
+                        }
+                    };
+                    let at = first * ldo + block.first;
+                    let start = block.weights + (part.tap * k + part.k) * lanes;
+                    // SAFETY: the part's inputs, row `first` and channel `block.first` are within what the caller
+                    // lets us read and write.
+                    let (from, pad_row, out) = unsafe {
+                        let pad_row = if offsets.is_some() { pad_row.add(part.k) } else { pad_row };
+                        (from.add(part.k), pad_row, out.add(at))
+                    };
+                    let residual = residual.map_or(std::ptr::null(), |r| r[at..].as_ptr());
+                    let is_last = part.tap + part.taps == taps && part.k + part.depth == k;
+                    let tile = Tile {
+                        a: from,
+                        lda,
+                        offsets,
+                        taps,
+                        pad_row,
+                        walk: (part.taps, part.depth),
+                        weights: panels.weights[start..].as_ptr(),
+                        bias: (part.tap == 0 && part.k == 0).then(|| panels.bias[block.bias..].as_ptr()),
+                        end: is_last.then_some(End { residual, lo, hi }),
+                        out,
+                        ldo,
+                        channels: block.channels,
+                    };
+                    // SAFETY: the tile's rows and channels are within the caller's.
+                    unsafe { tiles[height - 1](&tile) }
+                });
+            }
+        }
+    }
+}
+
+/// A range of the walk over taps and inputs: several whole taps, or a part of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    tap: usize,
+    taps: usize,
+    k: usize,
+    depth: usize,
+}
+
+/// The parts of a walk in order, each of at most [`WEIGHT_BYTES`].
+struct Parts {
+    taps: usize,
+    k: usize,
+    taps_step: usize,
+    k_step: usize,
+    at: (usize, usize),
+}
+
+impl Parts {
+    /// For weights of `row_bytes` for each tap and input.
+    fn new(taps: usize, k: usize, row_bytes: usize) -> Parts {
+        let tap_bytes = k * row_bytes;
+        let cuts = tap_bytes.div_ceil(WEIGHT_BYTES);
+        Parts { taps, k, taps_step: (WEIGHT_BYTES / tap_bytes).max(1), k_step: k.div_ceil(cuts), at: (0, 0) }
+    }
+}
+
+impl Iterator for Parts {
+    type Item = Part;
+
+    fn next(&mut self) -> Option<Part> {
+        let (tap, k) = self.at;
+        if tap >= self.taps {
+            return None;
+        }
+        let part =
+            Part { tap, taps: self.taps_step.min(self.taps - tap), k, depth: self.k_step.min(self.k - k) };
+        self.at = if k + part.depth < self.k { (tap, k + part.depth) } else { (tap + part.taps, 0) };
+        Some(part)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_walk_all_taps_and_inputs_in_order() {
+        for (taps, k, row_bytes) in
+            [(1, 64, 256), (9, 64, 256), (9, 512, 256), (1, 5000, 256), (3, 7, 32), (1, 1, 64)]
+        {
+            let mut walked = vec![];
+            for part in Parts::new(taps, k, row_bytes) {
+                assert!(part.taps == 1 || part.depth == k, "{part:?}");
+                assert!(part.taps * part.depth * row_bytes <= WEIGHT_BYTES, "{part:?}");
+                for tap in part.tap..part.tap + part.taps {
+                    walked.extend((part.k..part.k + part.depth).map(|k| (tap, k)));
+                }
+            }
+            let all: Vec<_> = (0..taps).flat_map(|tap| (0..k).map(move |k| (tap, k))).collect();
+            assert_eq!(walked, all);
+        }
+    }
+}

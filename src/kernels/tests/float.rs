@@ -1,0 +1,249 @@
+//! FP32: every tier gives the bits of the scalar tier, and that is close to double precision.
+
+use super::*;
+use crate::kernels::{Binary, FloatDepthwise, FloatGemm, FloatRows, Unary};
+
+const SLACK_FLOATS: usize = SLACK / 4;
+
+impl Random {
+    fn floats(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| (self.next() >> 40) as f32 / 8_388_608.0 - 1.0).collect()
+    }
+}
+
+fn bits(floats: &[f32]) -> Vec<u32> {
+    floats.iter().map(|x| x.to_bits()).collect()
+}
+
+fn near(got: &[f32], want: &[f64], scale: f64) {
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!((f64::from(*got) - want).abs() <= 1e-6 * scale, "element {i}: {got} is not {want}");
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Product {
+    m: usize,
+    n: usize,
+    taps: usize,
+    k: usize,
+    pad: (usize, usize),
+    residual: bool,
+    range: (f32, f32),
+    seed: u64,
+}
+
+fn product() -> impl Strategy<Value = Product> {
+    let range = prop_oneof![
+        Just((f32::NEG_INFINITY, f32::INFINITY)),
+        Just((0.0, f32::INFINITY)),
+        Just((0.0, 0.5)),
+        Just((-0.25, 0.25))
+    ];
+    let sizes = (1usize..40, 1usize..150, prop_oneof![Just(1usize), 1usize..10], 1usize..70);
+    (sizes, (0usize..5, 0usize..5), any::<bool>(), range, any::<u64>()).prop_map(
+        |((m, n, taps, k), pad, residual, range, seed)| Product { m, n, taps, k, pad, residual, range, seed },
+    )
+}
+
+impl Product {
+    /// The result of `isa`, and that of the formula in double precision.
+    fn run(&self, isa: Isa) -> (Vec<f32>, Vec<f64>) {
+        let &Product { m, n, taps, k, pad, residual, range: (lo, hi), seed } = self;
+        let mut random = Random(seed);
+        let (weights, bias) = (random.floats(n * taps * k), random.floats(n));
+        let (lda, ldo) = (k + pad.0, n + pad.1);
+        let a = random.floats((m - 1) * lda + k + SLACK_FLOATS);
+        let residual = residual.then(|| random.floats((m - 1) * ldo + n));
+        let last = a.len() - k - SLACK_FLOATS;
+        let offsets: Vec<i32> = (0..m * taps)
+            .map(|_| {
+                if random.next().is_multiple_of(5) {
+                    PAD
+                } else {
+                    (random.next() as usize % (last + 1)) as i32
+                }
+            })
+            .collect();
+        let pad_row = vec![0.0; k + SLACK_FLOATS];
+        let strided = taps == 1 && seed.is_multiple_of(2);
+        let rows = match strided {
+            true => FloatRows::Strided(lda),
+            false => FloatRows::Indirect { offsets: &offsets, pad_row: &pad_row },
+        };
+        let mut out = vec![7.0; (m - 1) * ldo + n + 9];
+        FloatGemm::pack(isa, n, taps, k, &weights, &bias, lo, hi).run(
+            &a,
+            rows,
+            m,
+            &mut out,
+            ldo,
+            residual.as_deref(),
+        );
+        let mut want = vec![7.0; out.len()];
+        for row in 0..m {
+            for c in 0..n {
+                let mut sum = f64::from(bias[c]);
+                for tap in 0..taps {
+                    let x = match offsets[row * taps + tap] {
+                        _ if strided => &a[row * lda..],
+                        PAD => &pad_row,
+                        offset => &a[offset as usize..],
+                    };
+                    let w = &weights[(c * taps + tap) * k..][..k];
+                    sum += x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum::<f64>();
+                }
+                sum += residual.as_ref().map_or(0.0, |r| f64::from(r[row * ldo + c]));
+                want[row * ldo + c] = sum.clamp(f64::from(lo), f64::from(hi));
+            }
+        }
+        (out, want)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn float_products_agree(case in product()) {
+        let (scalar, want) = case.run(Isa::Scalar);
+        near(&scalar, &want, (case.taps * case.k) as f64);
+        for isa in Isa::available() {
+            assert_same(isa, &bits(&case.run(isa).0), &bits(&scalar));
+        }
+    }
+
+    #[test]
+    fn float_windows_agree(
+        side in (1usize..14, 1usize..14), kernel in prop_oneof![Just([3, 3]), (1usize..6, 1usize..6).prop_map(|k| [k.0, k.1])],
+        stride in prop_oneof![Just([1, 1]), Just([2, 2]), Just([1, 2]), Just([3, 3])],
+        dilation in prop_oneof![Just([1, 1]), Just([2, 2])],
+        pad in (0usize..4, 0usize..4), channels in 1usize..50, more in 0usize..2, seed in any::<u64>(),
+    ) {
+        let reach = |axis: usize| (kernel[axis] - 1) * dilation[axis] + 1;
+        let out_side = |axis: usize, size: usize, pad: usize| {
+            (size + 2 * pad).checked_sub(reach(axis)).map_or(1, |left| left / stride[axis] + 1 + more)
+        };
+        let geometry = Geometry {
+            height: side.0, width: side.1,
+            out_height: out_side(0, side.0, pad.0), out_width: out_side(1, side.1, pad.1),
+            kernel, stride, dilation, pad_top: pad.0, pad_left: pad.1,
+        };
+        let mut random = Random(seed);
+        let taps = kernel[0] * kernel[1];
+        let (weights, bias) = (random.floats(channels * taps), random.floats(channels));
+        let x = random.floats(geometry.pixels() * channels + SLACK_FLOATS);
+        let len = geometry.out_pixels() * channels;
+        let run = |isa: Isa| {
+            let mut out = vec![7.0; len + 9];
+            FloatDepthwise::pack(isa, channels, kernel, &weights, &bias, -0.5, 0.75).run(&x, &geometry, &mut out);
+            let mut pooled = vec![7.0; 3 * len];
+            let (most, means) = pooled.split_at_mut(len);
+            let (with, without) = means.split_at_mut(len);
+            kernels_max_pool(isa, &x, channels, &geometry, most);
+            crate::kernels::average_pool_f32(isa, &x, channels, &geometry, true, with);
+            crate::kernels::average_pool_f32(isa, &x, channels, &geometry, false, without);
+            (out, pooled)
+        };
+        let (scalar, pooled) = run(Isa::Scalar);
+        let mut want = vec![7.0; len + 9];
+        for pixel in 0..geometry.out_pixels() {
+            for c in 0..channels {
+                let mut sum = f64::from(bias[c]);
+                geometry.taps(pixel / geometry.out_width, pixel % geometry.out_width, |tap, at| {
+                    let x = at.map_or(0.0, |at| f64::from(x[at * channels + c]));
+                    sum += x * f64::from(weights[c * taps + tap]);
+                });
+                want[pixel * channels + c] = sum.clamp(-0.5, 0.75);
+            }
+        }
+        near(&scalar, &want, taps as f64);
+        for isa in Isa::available() {
+            let (got, got_pooled) = run(isa);
+            assert_same(isa, &bits(&got), &bits(&scalar));
+            assert_same(isa, &bits(&got_pooled), &bits(&pooled));
+        }
+    }
+
+    #[test]
+    fn float_layouts_and_functions_agree(
+        (channels, height, width) in (1usize..40, 1usize..20, 1usize..20),
+        pad in prop_oneof![Just([0; 4]), Just([1, 2, 0, 3])], seed in any::<u64>(),
+    ) {
+        let mut random = Random(seed);
+        let (pixels, row) = (height * width, pad[1] + width + pad[3]);
+        let x = random.floats(channels * pixels);
+        let each = random.floats(channels);
+        let mut padded = vec![0.0; (pad[0] + height + pad[2]) * row * channels];
+        for (c, y, column) in (0..channels).flat_map(|c| (0..height).flat_map(move |y| (0..width).map(move |x| (c, y, x)))) {
+            padded[((pad[0] + y) * row + pad[1] + column) * channels + c] = x[(c * height + y) * width + column];
+        }
+        let run = |isa: Isa| {
+            let mut nhwc = vec![7.0; padded.len()];
+            crate::kernels::nchw_to_nhwc(isa, &x, channels, height, width, pad, &mut nhwc);
+            assert_eq!(nhwc, padded);
+            let (mut plain, mut back) = (vec![7.0; x.len()], vec![7.0; x.len()]);
+            crate::kernels::nchw_to_nhwc(isa, &x, channels, height, width, [0; 4], &mut plain);
+            crate::kernels::nhwc_to_nchw(isa, &plain, channels, pixels, &mut back);
+            assert_eq!(back, x);
+            let mut all = vec![];
+            let mut push = |f: &mut dyn FnMut(&mut [f32])| {
+                let mut y = vec![7.0; x.len()];
+                f(&mut y);
+                all.extend(bits(&y));
+            };
+            for f in [
+                Unary::Clamp { lo: -0.25, hi: 0.5 }, Unary::LeakyRelu { alpha: 0.1 }, Unary::HardSwish, Unary::Sigmoid,
+                Unary::HardSigmoid { alpha: 0.2, beta: 0.5 }, Unary::Tanh, Unary::Exp,
+            ] {
+                push(&mut |y| crate::kernels::unary(isa, f, &plain, y));
+            }
+            for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+                push(&mut |y| crate::kernels::binary(isa, op, &plain, &back, (-0.5, 2.0), y));
+                push(&mut |y| crate::kernels::binary_channels(isa, op, &plain, &each, true, (-0.5, 2.0), y));
+            }
+            push(&mut |y| crate::kernels::global_average_pool_f32(isa, &plain, pixels, &mut y[..channels]));
+            let mut q = vec![0; x.len()];
+            crate::kernels::quantize(isa, &plain, 0.013, 77, &mut q);
+            push(&mut |y| crate::kernels::dequantize(isa, &q, 0.013, 77, y));
+            all
+        };
+        let scalar = run(Isa::Scalar);
+        for isa in Isa::available() {
+            assert_same(isa, &run(isa), &scalar);
+        }
+    }
+}
+
+use crate::kernels::max_pool_f32 as kernels_max_pool;
+
+/// Sums that are cut into parts, many blocks of channels, several chunks of rows.
+#[test]
+fn large_float_products_agree() {
+    for (m, n, taps, k) in
+        [(131, 336, 1, 64), (1, 1000, 1, 1280), (700, 24, 1, 96), (97, 70, 9, 300), (49, 64, 9, 512)]
+    {
+        let range = (f32::NEG_INFINITY, f32::INFINITY);
+        let case = Product { m, n, taps, k, pad: (0, 0), residual: true, range, seed: 6 };
+        let (scalar, want) = case.run(Isa::Scalar);
+        near(&scalar, &want, (taps * k) as f64);
+        for isa in Isa::available() {
+            assert_same(isa, &bits(&case.run(isa).0), &bits(&scalar));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "slack")]
+fn float_rows_without_slack_are_refused() {
+    let gemm = FloatGemm::pack(Isa::Scalar, 2, 1, 5, &[1.0; 10], &[0.0; 2], 0.0, 1.0);
+    gemm.run(&[0.0; 10 + SLACK_FLOATS - 1], FloatRows::Strided(5), 2, &mut [0.0; 4], 2, None);
+}
+
+#[test]
+#[should_panic(expected = "an offset is outside")]
+fn float_offsets_beyond_the_input_are_refused() {
+    let gemm = FloatGemm::pack(Isa::Scalar, 2, 1, 5, &[1.0; 10], &[0.0; 2], 0.0, 1.0);
+    let rows = FloatRows::Indirect { offsets: &[4], pad_row: &[0.0; 5 + SLACK_FLOATS] };
+    gemm.run(&[0.0; 8 + SLACK_FLOATS], rows, 1, &mut [0.0; 2], 2, None);
+}

@@ -15,9 +15,10 @@ use tract_onnx::tract_hir::infer::InferenceOp;
 use tract_onnx::tract_hir::internal::{Expansion, InferenceResult, Solver, TensorProxy, expand};
 
 use super::arena::{self, Layout};
+use super::float::FloatOp;
 use super::kernel::{self, Kernel};
 use super::program::{Operand, Program, StepOp};
-use crate::kernels::{Isa, SLACK};
+use crate::kernels::{Isa, SLACK, floats, floats_mut};
 use crate::model::graph;
 use crate::model::pb::NodeProto;
 
@@ -84,7 +85,7 @@ pub(super) fn register(onnx: &mut tract_onnx::Onnx) {
 
 impl Expansion for Island {
     fn name(&self) -> StaticName {
-        "Int8Island".into()
+        "Island".into()
     }
     fn nboutputs(&self) -> TractResult<usize> {
         Ok(self.0.program.outputs.len())
@@ -117,7 +118,7 @@ impl Island {
 
 impl Op for Island {
     fn name(&self) -> StaticName {
-        "Int8Island".into()
+        "Island".into()
     }
     op_as_typed_op!();
 }
@@ -186,7 +187,7 @@ impl OpState for Arena {
             match (step.output, &step.inputs[..]) {
                 (Operand::Buffer(out), [Operand::Port(port)]) => {
                     let view = inputs[*port].try_as_plain_ram()?;
-                    kernel::quantize(&step.op, *isa, view.as_slice::<f32>()?, &mut arena[range(out)]);
+                    kernel::enter(&step.op, *isa, view.as_slice::<f32>()?, &mut arena[range(out)]);
                 }
                 (Operand::Port(port), [Operand::Buffer(input)]) => {
                     let mut view = outputs[port].try_as_plain_ram_mut()?;
@@ -244,6 +245,19 @@ fn run_step(
         }
         return Ok(());
     }
+    if let StepOp::Float(FloatOp::Concat { pixels, channels, in_place }) = &step.op {
+        let total: usize = channels.iter().sum();
+        let mut first = 0;
+        for (slot, source) in sources.iter().enumerate() {
+            if !in_place[slot] {
+                let [x, to] = arena.get_disjoint_mut([source.clone(), out.clone()])?;
+                let (x, to) = (floats(x), floats_mut(to));
+                crate::kernels::copy_channels_f32(x, *pixels, channels[slot], to, total, first);
+            }
+            first += channels[slot];
+        }
+        return Ok(());
+    }
     match sources {
         [a, b] if a != b => {
             let [a, b, out] = arena.get_disjoint_mut([a.clone(), b.clone(), out])?;
@@ -251,7 +265,8 @@ fn run_step(
         }
         [a, ..] => {
             let [a, out] = arena.get_disjoint_mut([a.clone(), out])?;
-            kernel::run(&step.op, kernel, isa, &[a], out);
+            let a: &[u8] = a;
+            kernel::run(&step.op, kernel, isa, &[a, a][..sources.len().min(2)], out);
         }
         [] => bail!("step '{}' reads nothing", step.name),
     }

@@ -1,7 +1,9 @@
 //! A step ready to run: weights packed for the machine, offsets computed.
 
-use super::program::{Conv, OutputPort, Program, Quant, Step, StepOp, Store, Window};
-use crate::kernels::{self, AddParams, DepthwiseWeights, GemmWeights, Geometry, Isa, Output, PAD, SLACK};
+use super::float::{self, FloatKernel};
+use super::program::{Conv, OutputPort, Program, Quant, STEM_PIXEL, Step, StepOp, Store, Window};
+use super::taps::Taps;
+use crate::kernels::{self, AddParams, DepthwiseWeights, GemmWeights, Geometry, Isa, Output, SLACK};
 use crate::model::graph;
 use crate::model::pb::TensorProto;
 
@@ -34,6 +36,8 @@ pub(super) enum Kernel {
     Table(Box<[u8; 256]>),
     /// For each input of a concatenation, how its bytes change.
     Tables(Vec<Option<Box<[u8; 256]>>>),
+    /// What an FP32 step needs.
+    Float(FloatKernel),
 }
 
 /// A convolution by offsets into the image, one set of weights for each group.
@@ -130,6 +134,7 @@ pub(super) fn prepare(step: &Step, tensors: &[TensorProto], isa: Isa) -> Result<
             };
             Kernel::Tables(quants.iter().map(table).collect())
         }
+        StepOp::Float(op) => Kernel::Float(float::prepare(op, step, tensors, isa)?),
         _ => Kernel::Plain,
     })
 }
@@ -151,20 +156,20 @@ fn prepare_conv(conv: &Conv, constants: Constants, isa: Isa) -> Result<Kernel, S
         let (out_offset, out_stride) = (conv.out_offset, conv.out_stride);
         return Ok(Kernel::Pointwise { weights, rows, k: conv.in_channels, out_offset, out_stride });
     }
-    let shape = Taps::of(conv);
+    let shape = Taps::new(window, conv.in_channels, conv.group, conv.stem, STEM_PIXEL);
     let (group_in, group_out) = (conv.in_channels / conv.group, conv.out_channels / conv.group);
     let per_group = group_out * group_in * window.kernel[0] * window.kernel[1];
     let groups = (0..conv.group).map(|g| {
         let range = g * group_out..(g + 1) * group_out;
-        let packed = shape.reorder(conv, &weights[g * per_group..(g + 1) * per_group], group_in, group_out);
+        let packed = shape.reorder(&weights[g * per_group..(g + 1) * per_group]);
         let out = output(conv.store, &multiplier[range.clone()]);
         GemmWeights::pack(isa, group_out, shape.taps, shape.k, &packed, &bias[range], out)
     });
     Ok(Kernel::Indirect(Indirect {
         groups: groups.collect(),
-        offsets: shape.offsets(conv)?,
+        offsets: shape.offsets()?,
         pad_row: vec![conv.input_zero_point; shape.k + SLACK],
-        in_bytes: shape.in_bytes,
+        in_bytes: shape.in_len,
         out_pixels: window.out_pixels(),
         group_in,
         group_out,
@@ -174,85 +179,11 @@ fn prepare_conv(conv: &Conv, constants: Constants, isa: Isa) -> Result<Kernel, S
     }))
 }
 
-/// How a window is cut into runs of consecutive bytes: one tap for each kernel element, or for a
-/// stem one for each kernel row.
-struct Taps {
-    taps: usize,
-    k: usize,
-    in_bytes: usize,
-}
-
-impl Taps {
-    fn of(conv: &Conv) -> Taps {
-        let [rows, columns] = conv.window.kernel;
-        match conv.stem {
-            Some(stem) => {
-                let [top, left, bottom, right] = stem.pad;
-                let in_bytes =
-                    (conv.window.in_height + top + bottom) * (conv.window.in_width + left + right) * 4;
-                Taps { taps: rows, k: columns * 4, in_bytes }
-            }
-            None => Taps {
-                taps: rows * columns,
-                k: conv.in_channels / conv.group,
-                in_bytes: conv.window.in_pixels() * conv.in_channels,
-            },
-        }
-    }
-
-    /// From `[o][i][row][column]` to `[o][tap][k]`.
-    fn reorder(&self, conv: &Conv, weights: &[i8], group_in: usize, group_out: usize) -> Vec<i8> {
-        let [rows, columns] = conv.window.kernel;
-        let mut packed = vec![0; group_out * self.taps * self.k];
-        for (at, weight) in weights.iter().enumerate() {
-            let (column, rest) = (at % columns, at / columns);
-            let (row, rest) = (rest % rows, rest / rows);
-            let (channel, o) = (rest % group_in, rest / group_in);
-            let to = match conv.stem {
-                Some(_) => (o * rows + row) * self.k + column * 4 + channel,
-                None => (o * self.taps + row * columns + column) * self.k + channel,
-            };
-            packed[to] = *weight;
-        }
-        packed
-    }
-
-    fn offsets(&self, conv: &Conv) -> Result<Vec<i32>, String> {
-        let window = conv.window;
-        let too_large = |_| "an image of more than 2 GiB".to_string();
-        let mut offsets = Vec::with_capacity(window.out_pixels() * self.taps);
-        for y in 0..window.out_height {
-            for x in 0..window.out_width {
-                for row in 0..window.kernel[0] {
-                    let iy = y * window.stride[0] + row * window.dilation[0];
-                    if let Some(stem) = conv.stem {
-                        let width = window.in_width + stem.pad[1] + stem.pad[3];
-                        offsets
-                            .push(i32::try_from((iy * width + x * window.stride[1]) * 4).map_err(too_large)?);
-                        continue;
-                    }
-                    for column in 0..window.kernel[1] {
-                        let ix = x * window.stride[1] + column * window.dilation[1];
-                        let inside = iy.checked_sub(window.pad_top).zip(ix.checked_sub(window.pad_left));
-                        offsets.push(
-                            match inside.filter(|(y, x)| *y < window.in_height && *x < window.in_width) {
-                                Some((y, x)) => i32::try_from((y * window.in_width + x) * conv.in_channels)
-                                    .map_err(too_large)?,
-                                None => PAD,
-                            },
-                        );
-                    }
-                }
-            }
-        }
-        Ok(offsets)
-    }
-}
-
-/// Runs a step that reads u8 buffers and writes a u8 buffer. Inputs have [`SLACK`] bytes after
-/// their end.
+/// Runs a step between buffers. Inputs have [`SLACK`] bytes after their end.
 pub(super) fn run(op: &StepOp, kernel: &Kernel, isa: Isa, inputs: &[&[u8]], out: &mut [u8]) {
     match (kernel, op) {
+        (Kernel::Float(kernel), StepOp::Float(op)) => float::run(op, kernel, isa, inputs, out),
+        (_, op) if op.leaves() => to_f32(op, kernel, isa, inputs[0], kernels::floats_mut(out)),
         (Kernel::Pointwise { weights, rows, k, out_offset, out_stride }, _) => {
             weights.pointwise(inputs[0], *k, *rows, &mut out[*out_offset..], *out_stride);
         }
@@ -334,8 +265,12 @@ fn per_image(
     }
 }
 
-/// f32 to u8 buffer.
-pub(super) fn quantize(op: &StepOp, isa: Isa, x: &[f32], out: &mut [u8]) {
+/// A tensor of tract to a buffer.
+pub(super) fn enter(op: &StepOp, isa: Isa, x: &[f32], out: &mut [u8]) {
+    if let StepOp::Float(op) = op {
+        float::import(op, isa, x, kernels::floats_mut(out));
+        return;
+    }
     let StepOp::Quantize { batch, channels, height, width, quant, stem } = op else { return };
     let (stride, pad) = stem.map_or((*channels, [0; 4]), |s| (4, s.pad));
     let (from, to) =
@@ -358,9 +293,10 @@ pub(super) fn quantize(op: &StepOp, isa: Isa, x: &[f32], out: &mut [u8]) {
     }
 }
 
-/// u8 buffer to f32.
+/// A buffer to f32.
 pub(super) fn to_f32(op: &StepOp, kernel: &Kernel, isa: Isa, x: &[u8], out: &mut [f32]) {
     match (kernel, op) {
+        (_, StepOp::Float(op)) => float::export(op, isa, kernels::floats(x), out),
         (Kernel::PointwiseF32 { weights, rows, k, n }, _) => weights.pointwise_f32(x, *k, *rows, out, *n),
         (_, StepOp::GlobalAveragePool { batch, channels, pixels, quant, .. }) => {
             let images = x.chunks_exact(channels * pixels).take(*batch);

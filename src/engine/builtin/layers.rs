@@ -36,8 +36,10 @@ impl Layers {
                 layers.extend(island.program().steps.iter().map(|step| Layer {
                     name: step.name.clone(),
                     kind: step.kind.clone(),
-                    precision: match step.op {
+                    precision: match &step.op {
                         StepOp::Quantize { .. } | StepOp::Dequantize { .. } => Precision::Border,
+                        StepOp::Float(op) if op.is_border() => Precision::Border,
+                        StepOp::Float(_) => Precision::Fp32,
                         _ => Precision::Int8,
                     },
                     macs: step.macs,

@@ -7,12 +7,14 @@
 //! ```
 
 mod arena;
+mod float;
 mod island;
 mod kernel;
 mod layers;
 mod lower;
 mod program;
 mod session;
+mod taps;
 
 pub use lower::Unfused;
 

@@ -1,13 +1,16 @@
-//! The little language between lowering and execution: an *island* is a run of INT8 steps over
-//! byte buffers, entered and left through f32 tensors.
+//! The little language between lowering and execution: an *island* is a run of steps over buffers
+//! of its own, entered and left through f32 tensors of tract's.
 //!
 //! Lowering writes a [`Program`] into one ONNX node; the tract operator made from that node packs
 //! the weights and executes the steps. Everything here is plain data.
 //!
 //! Layout of an INT8 tensor: rank 4 is NHWC, other ranks are in C order; always u8 (an s8 tensor of
-//! the file is the same tensor with 128 added to values and zero point), one byte an element.
+//! the file is the same tensor with 128 added to values and zero point), one byte an element. FP32
+//! tensors inside an island have the same layout; their steps are in [`float`](super::float).
 
 use serde::{Deserialize, Serialize};
+
+use super::float::FloatOp;
 
 /// Scale and zero point of a u8 tensor: `x = (q - zero_point) * scale`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -68,8 +71,12 @@ impl Window {
     }
 }
 
-/// Where the image of a network's first convolution is laid out for it: NHWC with 4 channels and
-/// the convolution's padding already around it, so that one kernel row is one run of bytes.
+/// Bytes of a pixel of a [`Stem`] in INT8.
+pub(crate) const STEM_PIXEL: usize = 4;
+
+/// Where the image of a network's first convolution is laid out for it: NHWC, in INT8 with
+/// [`STEM_PIXEL`] channels, and the convolution's padding already around it, so that one kernel row
+/// is one run of elements.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stem {
     /// Top, left, bottom, right.
@@ -179,14 +186,22 @@ pub(crate) enum StepOp {
         channels: usize,
         pixels: usize,
     },
+    /// A step that reads or writes FP32.
+    Float(FloatOp),
 }
 
 impl StepOp {
-    /// Whether the result is f32, which leaves the island.
+    /// Whether the operand is a tensor of tract's.
+    pub fn enters(&self) -> bool {
+        matches!(self, StepOp::Quantize { .. } | StepOp::Float(FloatOp::Import { .. }))
+    }
+
+    /// Whether the result is an f32 tensor in the layout of tract's.
     pub fn leaves(&self) -> bool {
         matches!(
             self,
-            StepOp::Dequantize { .. }
+            StepOp::Float(FloatOp::Export { .. })
+                | StepOp::Dequantize { .. }
                 | StepOp::Gemm { store: None, .. }
                 | StepOp::GlobalAveragePool { out: None, .. }
         )

@@ -11,6 +11,7 @@ use super::layers::Layers;
 use super::lower::{self, Unfused};
 use crate::engine::{EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
 use crate::model::shapes::{self, Shapes};
+use crate::model::simplify::simplify;
 use crate::model::{Model, pb};
 
 const ENGINE: &str = "builtin";
@@ -74,19 +75,22 @@ pub(super) struct Prepared {
     pub unfused: Vec<Unfused>,
 }
 
-/// Lowers `model` if it is quantized.
+/// Simplifies and lowers `model`. With extra outputs it stays as it is, since these may be tensors that
+/// simplifying removes.
 pub(super) fn lowered(model: &Model, options: &LoadOptions) -> Result<Prepared, EngineError> {
-    let shapes = shapes::infer(model, options.batch);
+    let simplified = if options.extra_outputs.is_empty() { simplify(model).ok() } else { None };
+    let model = simplified.as_ref().map_or(model, |s| &s.model);
+    let is_quantized = model.proto.graph.iter().flat_map(|g| &g.node).any(|n| n.op_type == "QuantizeLinear");
+    let shapes = match shapes::infer(model, options.batch) {
+        // Without shapes tract may still run an FP32 graph, on its own.
+        Err(_) if !is_quantized => Shapes::default(),
+        shapes => shapes?,
+    };
     let mut proto = model.proto.clone();
     if let Some(graph) = proto.graph.as_mut() {
         let extra = options.extra_outputs.iter();
         graph.output.extend(extra.map(|n| pb::ValueInfoProto { name: n.clone(), ..Default::default() }));
-        if !lower::is_quantized(graph) {
-            // An FP32 graph needs them only for the MACs of its layers.
-            return Ok(Prepared { proto, shapes: shapes.unwrap_or_default(), unfused: Vec::new() });
-        }
     }
-    let shapes = shapes?;
     let lowered = lower::lower(&proto, &shapes);
     Ok(Prepared { proto: lowered.proto, shapes, unfused: lowered.unfused })
 }

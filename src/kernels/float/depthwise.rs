@@ -73,12 +73,7 @@ impl FloatDepthwise {
         #[cfg(target_arch = "x86_64")]
         match Width::of(self.isa) {
             Width::One => self.scalar(x, geometry, out),
-            // SAFETY: `pack` checked the machine, `assert_holds` the slices.
-            #[allow(unsafe_code)]
-            Width::Eight => unsafe { vectors::eight(self, x, geometry, out) },
-            // SAFETY: as above.
-            #[allow(unsafe_code)]
-            Width::Sixteen => unsafe { vectors::sixteen(self, x, geometry, out) },
+            width => vectors::run(width, self, x, geometry, out),
         }
         #[cfg(not(target_arch = "x86_64"))]
         self.scalar(x, geometry, out);
@@ -118,67 +113,98 @@ mod vectors {
         static ZEROS: RefCell<Aligned<f32>> = RefCell::new(Aligned::zeros(0));
     }
 
-    /// # Safety
-    /// The machine has these instructions; `geometry.assert_holds` passed for `x` (with slack) and `out`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
-    pub(super) unsafe fn sixteen(weights: &FloatDepthwise, x: &[f32], geometry: &Geometry, out: &mut [f32]) {
-        // SAFETY: the caller's.
-        unsafe { run::<__m512>(weights, x, geometry, out) }
-    }
-
-    /// # Safety
-    /// As [`sixteen`].
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn eight(weights: &FloatDepthwise, x: &[f32], geometry: &Geometry, out: &mut [f32]) {
-        // SAFETY: the caller's.
-        unsafe { run::<__m256>(weights, x, geometry, out) }
-    }
-
-    /// # Safety
-    /// As [`sixteen`], with the instructions of `V`.
-    #[inline(always)]
-    unsafe fn run<V: Vector>(weights: &FloatDepthwise, x: &[f32], geometry: &Geometry, out: &mut [f32]) {
+    /// Convolves one image on a machine with vectors of `width`; `geometry.assert_holds` passed for the slices.
+    pub(super) fn run(
+        width: Width,
+        weights: &FloatDepthwise,
+        x: &[f32],
+        geometry: &Geometry,
+        out: &mut [f32],
+    ) {
         ZEROS.with_borrow_mut(|zeros| {
-            zeros.grow(weights.channels * geometry.width + SLACK_FLOATS);
-            let slides = geometry.kernel == [3, 3]
-                && geometry.dilation == [1, 1]
-                && geometry.stride[0] == geometry.stride[1]
-                && geometry.stride[0] <= 2;
-            // SAFETY: the caller's; a row of zeros is as long as a row of the image, with slack.
+            zeros.grow(weights.channels * geometry.width.max(1) + SLACK_FLOATS);
+            // SAFETY: `pack` checked the machine, `assert_holds` the slices; a row of zeros is as long as a row of
+            // the image, with slack.
             unsafe {
-                if slides {
-                    let inside = geometry.inside_columns();
-                    let edges = (0..geometry.out_width).filter(|ox| !inside.contains(ox)).collect::<Vec<_>>();
-                    let mut oy = 0;
-                    while oy < geometry.out_height {
-                        let rows = (geometry.out_height - oy).min(2);
-                        match (geometry.stride[0], rows) {
-                            (1, 2) => slide::<V, 1, 2>(weights, x, geometry, oy, zeros, out),
-                            (1, _) => slide::<V, 1, 1>(weights, x, geometry, oy, zeros, out),
-                            (_, 2) => slide::<V, 2, 2>(weights, x, geometry, oy, zeros, out),
-                            _ => slide::<V, 2, 1>(weights, x, geometry, oy, zeros, out),
-                        }
-                        for oy in oy..oy + rows {
-                            edges
-                                .iter()
-                                .for_each(|ox| window::<V>(weights, x, geometry, (oy, *ox), zeros, out));
-                        }
-                        oy += rows;
-                    }
-                } else {
-                    for oy in 0..geometry.out_height {
-                        (0..geometry.out_width)
-                            .for_each(|ox| window::<V>(weights, x, geometry, (oy, ox), zeros, out));
-                    }
+                match width {
+                    Width::Sixteen => sixteen(weights, x, geometry, zeros, out),
+                    _ => eight(weights, x, geometry, zeros, out),
                 }
             }
         });
     }
 
+    /// # Safety
+    /// As [`all`], with `V`'s instructions.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+    unsafe fn sixteen(
+        weights: &FloatDepthwise,
+        x: &[f32],
+        geometry: &Geometry,
+        zeros: &[f32],
+        out: &mut [f32],
+    ) {
+        // SAFETY: the caller's.
+        unsafe { all::<__m512>(weights, x, geometry, zeros, out) }
+    }
+
+    /// # Safety
+    /// As [`sixteen`].
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn eight(
+        weights: &FloatDepthwise,
+        x: &[f32],
+        geometry: &Geometry,
+        zeros: &[f32],
+        out: &mut [f32],
+    ) {
+        // SAFETY: the caller's.
+        unsafe { all::<__m256>(weights, x, geometry, zeros, out) }
+    }
+
+    /// Only plain loops from here on: a closure would be compiled without the instructions.
+    ///
+    /// # Safety
+    /// The machine has the instructions of `V`; `geometry.assert_holds` passed for `x` (with slack) and `out`; `zeros`
+    /// is as long as a row of the image, with slack.
+    #[inline(always)]
+    unsafe fn all<V: Vector>(
+        weights: &FloatDepthwise,
+        x: &[f32],
+        geometry: &Geometry,
+        zeros: &[f32],
+        out: &mut [f32],
+    ) {
+        let slides = geometry.kernel == [3, 3]
+            && geometry.dilation == [1, 1]
+            && geometry.stride[0] == geometry.stride[1]
+            && geometry.stride[0] <= 2;
+        let mut oy = 0;
+        while oy < geometry.out_height {
+            let rows = (geometry.out_height - oy).min(2);
+            // SAFETY: the caller's.
+            unsafe {
+                match (geometry.stride[0], rows) {
+                    _ if !slides => {}
+                    (1, 2) => slide::<V, 1, 2>(weights, x, geometry, oy, zeros, out),
+                    (1, _) => slide::<V, 1, 1>(weights, x, geometry, oy, zeros, out),
+                    (_, 2) => slide::<V, 2, 2>(weights, x, geometry, oy, zeros, out),
+                    _ => slide::<V, 2, 1>(weights, x, geometry, oy, zeros, out),
+                }
+                for oy in oy..oy + if slides { 0 } else { rows } {
+                    for ox in 0..geometry.out_width {
+                        window::<V>(weights, x, geometry, (oy, ox), zeros, out);
+                    }
+                }
+            }
+            oy += rows;
+        }
+    }
+
     /// One window, tap by tap.
     ///
     /// # Safety
-    /// As [`run`]; the window exists.
+    /// As [`all`]; the window exists.
     #[inline(always)]
     unsafe fn window<V: Vector>(
         weights: &FloatDepthwise,
@@ -188,41 +214,37 @@ mod vectors {
         zeros: &[f32],
         out: &mut [f32],
     ) {
-        let channels = weights.channels;
-        let mut pixels = [zeros.as_ptr(); 64];
-        let taps = geometry.kernel[0] * geometry.kernel[1];
+        let (channels, [rows, columns]) = (weights.channels, geometry.kernel);
         let to = (oy * geometry.out_width + ox) * channels;
         let (w, bias) = (weights.weights.as_ptr(), weights.bias.as_ptr());
         // SAFETY: a tap's pixel has `channels` floats and slack; weights and biases a vector beyond the channels.
         unsafe {
             let (lo, hi) = (V::splat(weights.lo), V::splat(weights.hi));
             let out = out[to..to + channels].as_mut_ptr();
-            if taps <= pixels.len() {
-                geometry.taps(oy, ox, |tap, at| {
-                    pixels[tap] = at.map_or(zeros.as_ptr(), |at| x.as_ptr().add(at * channels));
-                });
-            }
             for c in (0..channels).step_by(V::LANES) {
                 let mut acc = V::load(bias.add(c));
-                if taps <= pixels.len() {
-                    for (tap, pixel) in pixels[..taps].iter().enumerate() {
+                for ky in 0..rows {
+                    let row = geometry.row(oy, ky);
+                    for kx in 0..columns {
+                        let pixel = match (row, geometry.column(ox, kx)) {
+                            (Some(y), Some(column)) => {
+                                x.as_ptr().add((y * geometry.width + column) * channels)
+                            }
+                            _ => zeros.as_ptr(),
+                        };
+                        let tap = ky * columns + kx;
                         acc = acc.fma(V::load(pixel.add(c)), V::load(w.add(tap * weights.stride + c)));
                     }
-                } else {
-                    geometry.taps(oy, ox, |tap, at| {
-                        let pixel = at.map_or(zeros.as_ptr(), |at| x.as_ptr().add(at * channels));
-                        acc = acc.fma(V::load(pixel.add(c)), V::load(w.add(tap * weights.stride + c)));
-                    });
                 }
                 acc.clamp(lo, hi).store_part(out.add(c), (channels - c).min(V::LANES));
             }
         }
     }
 
-    /// The windows of `ROWS` output rows from `oy` on that lie within the columns of the image.
+    /// `ROWS` output rows from `oy` on.
     ///
     /// # Safety
-    /// As [`run`]; the rows exist.
+    /// As [`all`]; the rows exist.
     #[inline(always)]
     unsafe fn slide<V: Vector, const STRIDE: usize, const ROWS: usize>(
         weights: &FloatDepthwise,
@@ -250,8 +272,17 @@ mod vectors {
                 }
                 let bias = V::load(weights.bias.as_ptr().add(c));
                 let count = (channels - c).min(V::LANES);
-                let mut ox = inside.start;
-                while ox < inside.end {
+                let mut ox = 0;
+                while ox < geometry.out_width {
+                    if !inside.contains(&ox) {
+                        let acc = edge::<V, STRIDE, ROWS>(&rows, geometry, ox, channels, c, &w, bias);
+                        for (r, acc) in acc.iter().enumerate() {
+                            let to = out.add(((oy + r) * geometry.out_width + ox) * channels + c);
+                            acc.clamp(lo, hi).store_part(to, count);
+                        }
+                        ox += 1;
+                        continue;
+                    }
                     let at = (ox * STRIDE - geometry.pad_left) * channels + c;
                     let to = |row: usize, column: usize| {
                         out.add(((oy + row) * geometry.out_width + ox + column) * channels + c)
@@ -301,6 +332,42 @@ mod vectors {
                             // SAFETY: the caller's.
                             *acc = unsafe { acc.fma(x, w[(r - top) * 3 + k - left]) };
                         }
+                    }
+                }
+            }
+        }
+        acc
+    }
+    /// `ROWS` windows, one below the other, that reach over the left or right edge, for the vector of channels from
+    /// `c` on.
+    ///
+    /// # Safety
+    /// The rows are those of the image under the windows of column `ox`.
+    #[inline(always)]
+    unsafe fn edge<V: Vector, const STRIDE: usize, const ROWS: usize>(
+        rows: &[*const f32; 5],
+        geometry: &Geometry,
+        ox: usize,
+        channels: usize,
+        c: usize,
+        w: &[V; 9],
+        bias: V,
+    ) -> [V; ROWS] {
+        let mut acc = [bias; ROWS];
+        for (r, row) in rows.iter().enumerate().take(STRIDE * (ROWS - 1) + 3) {
+            for k in 0..3 {
+                // SAFETY: the caller's.
+                let x = unsafe {
+                    match geometry.column(ox, k) {
+                        Some(column) => V::load(row.add(column * channels + c)),
+                        None => V::splat(0.0),
+                    }
+                };
+                for (y, acc) in acc.iter_mut().enumerate() {
+                    let top = y * STRIDE;
+                    if r >= top && r - top < 3 {
+                        // SAFETY: the caller's.
+                        *acc = unsafe { acc.fma(x, w[(r - top) * 3 + k]) };
                     }
                 }
             }

@@ -43,16 +43,32 @@ pub fn nchw_to_nhwc(
 #[inline(always)]
 fn interleave(x: &[f32], plane: usize, channels: usize, out: &mut [f32]) {
     if channels == 3 {
-        let (a, b, c) = (x, &x[plane..], &x[2 * plane..]);
-        for (((pixel, a), b), c) in out.chunks_exact_mut(3).zip(a).zip(b).zip(c) {
-            pixel.copy_from_slice(&[*a, *b, *c]);
-        }
+        interleave_three([x, &x[plane..], &x[2 * plane..]], out);
         return;
     }
     for (at, pixel) in out.chunks_exact_mut(channels).enumerate() {
         for (c, y) in pixel.iter_mut().enumerate() {
             *y = x[c * plane + at];
         }
+    }
+}
+
+/// Three channels, the usual image: blocks of constant length become shuffles.
+#[inline(always)]
+fn interleave_three([a, b, c]: [&[f32]; 3], out: &mut [f32]) {
+    let mut blocks = out.chunks_exact_mut(3 * BLOCK);
+    let mut first = 0;
+    for block in &mut blocks {
+        let part =
+            |plane: &[f32]| <[f32; BLOCK]>::try_from(&plane[first..first + BLOCK]).unwrap_or([0.0; BLOCK]);
+        let planes = [part(a), part(b), part(c)];
+        for (at, y) in block.iter_mut().enumerate() {
+            *y = planes[at % 3][at / 3];
+        }
+        first += BLOCK;
+    }
+    for (at, y) in blocks.into_remainder().iter_mut().enumerate() {
+        *y = [a, b, c][at % 3][first + at / 3];
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) unsafe trait Vector: Copy {
     /// `x · w + self`, rounded once.
     unsafe fn fma(self, x: Self, w: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
+    /// Lane by lane `x` where it is larger than `self`, else `self`.
+    unsafe fn larger(self, x: Self) -> Self;
     /// `self` limited to `lo..=hi`.
     unsafe fn clamp(self, lo: Self, hi: Self) -> Self;
 }
@@ -64,6 +66,11 @@ unsafe impl Vector for __m512 {
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
         unsafe { _mm512_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn larger(self, x: Self) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_max_ps(x, self) }
     }
     #[inline(always)]
     unsafe fn clamp(self, lo: Self, hi: Self) -> Self {
@@ -117,6 +124,11 @@ unsafe impl Vector for __m256 {
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
         unsafe { _mm256_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn larger(self, x: Self) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe { _mm256_max_ps(x, self) }
     }
     #[inline(always)]
     unsafe fn clamp(self, lo: Self, hi: Self) -> Self {

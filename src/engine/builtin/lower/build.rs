@@ -2,23 +2,27 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::super::program::{Conv, Operand, OutputPort, Program, Stem, Step, StepOp};
+use super::super::float::FloatOp;
+use super::super::program::{Operand, OutputPort, Program, Stem, Step, StepOp, Window};
 use super::qdq::Qdq;
-use super::{Draft, Fate, ISLAND};
+use super::{Draft, Fate, ISLAND, float};
 use crate::model::pb::attribute_proto::AttributeType;
 use crate::model::pb::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
-/// Rebuilds the graph with `fates[i]` applied to node `i`.
-pub(super) fn build(qdq: &Qdq, fates: Vec<Fate>) -> GraphProto {
-    let levels = levels(qdq, &fates);
+/// Rebuilds the graph with `fates[i]` applied to node `i`, and `imports` before the first.
+pub(super) fn build(qdq: &Qdq, fates: Vec<Fate>, imports: Vec<Draft>) -> GraphProto {
+    let mut levels = Levels::default();
     let mut islands: BTreeMap<usize, Vec<Draft>> = BTreeMap::new();
     let mut kept: BTreeMap<usize, Vec<NodeProto>> = BTreeMap::new();
-    let nodes = qdq.graph.node.iter().zip(fates).zip(&levels.of_node);
-    for ((node, fate), level) in nodes {
-        match fate {
-            Fate::Gone => {}
-            Fate::Kept => kept.entry(*level).or_default().push(node.clone()),
-            Fate::Step(draft) => islands.entry(*level).or_default().push(*draft),
+    for draft in imports {
+        islands.entry(levels.of_draft(&draft)).or_default().push(draft);
+    }
+    for (node, fate) in qdq.graph.node.iter().zip(fates) {
+        if fate.kept {
+            kept.entry(levels.of_kept(node)).or_default().push(node.clone());
+        }
+        for draft in fate.drafts {
+            islands.entry(levels.of_draft(&draft)).or_default().push(draft);
         }
     }
     let wanted = wanted_outside(qdq, &islands, &kept);
@@ -40,36 +44,30 @@ pub(super) fn build(qdq: &Qdq, fates: Vec<Fate>) -> GraphProto {
     graph
 }
 
+/// The number of islands behind each tensor. An FP32 result of tract's has the level of the last
+/// island before it; a step over such results starts the next one.
+#[derive(Default)]
 struct Levels {
-    of_node: Vec<usize>,
+    of_tensor: HashMap<String, usize>,
 }
 
-/// The number of islands behind each node. An FP32 result has the level of the last island before
-/// it; a step over FP32 inputs starts the next one.
-fn levels(qdq: &Qdq, fates: &[Fate]) -> Levels {
-    let mut of_tensor: HashMap<&str, usize> = HashMap::new();
-    let mut of_node = Vec::with_capacity(fates.len());
-    for (node, fate) in qdq.graph.node.iter().zip(fates) {
-        let of = |name: &str| of_tensor.get(name).copied().unwrap_or(0);
-        let level = match fate {
-            Fate::Gone => 0,
-            Fate::Kept => node.input.iter().map(|i| of(i)).max().unwrap_or(0),
-            Fate::Step(draft) => {
-                let enters = matches!(draft.op, StepOp::Quantize { .. });
-                draft.inputs.iter().map(|i| of(i) + usize::from(enters)).max().unwrap_or(0)
-            }
-        };
-        match fate {
-            Fate::Gone => {}
-            Fate::Kept => of_tensor.extend(node.output.iter().map(|o| (o.as_str(), level))),
-            Fate::Step(_) => {
-                // A step writes what its last node wrote: the node at this position.
-                of_tensor.extend(node.output.iter().map(|o| (o.as_str(), level)));
-            }
-        }
-        of_node.push(level);
+impl Levels {
+    fn of(&self, name: &str) -> usize {
+        self.of_tensor.get(name).copied().unwrap_or(0)
     }
-    Levels { of_node }
+
+    fn of_kept(&mut self, node: &NodeProto) -> usize {
+        let level = node.input.iter().map(|i| self.of(i)).max().unwrap_or(0);
+        self.of_tensor.extend(node.output.iter().map(|o| (o.clone(), level)));
+        level
+    }
+
+    fn of_draft(&mut self, draft: &Draft) -> usize {
+        let enters = usize::from(draft.op.enters());
+        let level = draft.inputs.iter().map(|i| self.of(i) + enters).max().unwrap_or(0);
+        self.of_tensor.insert(draft.output.clone(), level);
+        level
+    }
 }
 
 /// For each tensor, the levels of islands that read it; `usize::MAX` stands for FP32 readers and
@@ -153,7 +151,7 @@ impl Island {
         joined: &HashMap<String, (String, usize)>,
         is_outside: &dyn Fn(&str) -> bool,
     ) {
-        let enters = matches!(draft.op, StepOp::Quantize { .. });
+        let enters = draft.op.enters();
         let inputs: Vec<Operand> = draft
             .inputs
             .iter()
@@ -165,14 +163,18 @@ impl Island {
                 }
             })
             .collect();
-        if let (StepOp::ToChannelsFirst { pixels: 1, .. }, [Operand::Buffer(same)]) = (&draft.op, &inputs[..])
-        {
+        let moves_nothing = matches!(
+            draft.op,
+            StepOp::ToChannelsFirst { pixels: 1, .. }
+                | StepOp::Float(FloatOp::ToChannelsFirst { pixels: 1, .. })
+        );
+        if let (true, [Operand::Buffer(same)]) = (moves_nothing, &inputs[..]) {
             // The same bytes under another shape: no step at all.
             self.buffer_of.insert(draft.output.clone(), *same);
             self.store_if(is_outside(&draft.output), &draft.output, *same);
             return;
         }
-        let leaves = draft.op.leaves();
+        let leaves = draft.op.leaves() && float::outside(&draft.output).is_none();
         let output = if leaves {
             let shape = qdq.shapes.get(&draft.output).cloned().unwrap_or_default();
             Operand::Port(self.output_port(&draft.output, shape, false))
@@ -201,12 +203,14 @@ impl Island {
         self.program.steps.push(Step { name, kind, macs, inputs, output, op, constants });
     }
 
-    /// The buffer of a u8 tensor; one made by an earlier island is loaded from a port.
+    /// The buffer of a tensor; one made by an earlier island is loaded from a port.
     fn input_buffer(&mut self, qdq: &Qdq, name: &str) -> usize {
         if let Some(buffer) = self.buffer_of.get(name) {
             return *buffer;
         }
-        let len = qdq.shapes.get(name).map_or(0, |s| s.iter().product());
+        let elements = |name: &str| qdq.shapes.get(name).map_or(0, |s| s.iter().product::<usize>());
+        let len =
+            float::outside(name).map_or_else(|| elements(name), |name| elements(name) * size_of::<f32>());
         let buffer = self.buffer(len);
         let port = self.port(name);
         self.program.loads.push((port, buffer));
@@ -239,7 +243,7 @@ impl Island {
         let names = |v: &[String]| -> Vec<String> { v.to_vec() };
         NodeProto {
             op_type: ISLAND.into(),
-            name: format!("int8_island_{level}"),
+            name: format!("island_{level}"),
             input: names(&self.inputs),
             output: names(&self.outputs),
             attribute: vec![program, constants],
@@ -250,7 +254,9 @@ impl Island {
 
 /// Bytes that a step writes.
 fn output_len(op: &StepOp) -> usize {
-    match op {
+    let element = if op.leaves() { size_of::<f32>() } else { 1 };
+    let elements = match op {
+        StepOp::Float(op) => return op.output_bytes(),
         StepOp::Quantize { batch, channels, height, width, stem: None, .. } => {
             batch * channels * height * width
         }
@@ -268,34 +274,45 @@ fn output_len(op: &StepOp) -> usize {
         StepOp::Concat { pixels, channels, .. } => pixels * channels.iter().sum::<usize>(),
         StepOp::ToChannelsFirst { batch, channels, pixels }
         | StepOp::Dequantize { batch, channels, pixels, .. } => batch * channels * pixels,
-    }
+    };
+    elements * element
 }
 
 /// Gives images of at most 4 channels that only one ordinary convolution reads the layout of
 /// [`Stem`].
 fn lay_out_stems(drafts: &mut [Draft], is_outside: &dyn Fn(&str) -> bool) {
     for producer in 0..drafts.len() {
-        let StepOp::Quantize { channels: 1..=4, height: 2.., .. } = drafts[producer].op else { continue };
+        if !matches!(
+            drafts[producer].op,
+            StepOp::Quantize { channels: 1..=4, height: 2.., .. }
+                | StepOp::Float(FloatOp::Import { channels: 1..=4, height: 2.., .. })
+        ) {
+            continue;
+        }
         let name = drafts[producer].output.clone();
         let readers: Vec<usize> = (0..drafts.len()).filter(|d| drafts[*d].inputs.contains(&name)).collect();
         let [reader] = readers[..] else { continue };
-        let StepOp::Conv(conv) = &drafts[reader].op else { continue };
-        if is_outside(&name) || conv.group != 1 || conv.window.dilation[1] != 1 || conv.window.is_pointwise()
-        {
+        let (window, group, of_conv) = match &mut drafts[reader].op {
+            StepOp::Conv(conv) => (conv.window, conv.group, &mut conv.stem),
+            StepOp::Float(FloatOp::Conv(conv)) => (conv.window, conv.group, &mut conv.stem),
+            _ => continue,
+        };
+        if is_outside(&name) || group != 1 || window.dilation[1] != 1 || window.is_pointwise() {
             continue;
         }
-        let stem = Some(stem_of(conv));
-        if let StepOp::Conv(conv) = &mut drafts[reader].op {
-            conv.stem = stem;
-        }
-        if let StepOp::Quantize { stem: of_image, .. } = &mut drafts[producer].op {
-            *of_image = stem;
+        let stem = Some(stem_of(&window));
+        *of_conv = stem;
+        match &mut drafts[producer].op {
+            StepOp::Quantize { stem: of_image, .. }
+            | StepOp::Float(FloatOp::Import { stem: of_image, .. }) => {
+                *of_image = stem;
+            }
+            _ => {}
         }
     }
 }
 
-fn stem_of(conv: &Conv) -> Stem {
-    let window = conv.window;
+fn stem_of(window: &Window) -> Stem {
     let reach = |axis: usize, out: usize| {
         (out - 1) * window.stride[axis] + (window.kernel[axis] - 1) * window.dilation[axis] + 1
     };
@@ -304,38 +321,49 @@ fn stem_of(conv: &Conv) -> Stem {
     Stem { pad: [window.pad_top, window.pad_left, bottom, right] }
 }
 
-/// Lets convolutions write straight into the concatenation that alone reads them, where scales
-/// agree. Returns for each such tensor the concatenation's output and its length in bytes.
+/// Lets convolutions write straight into the concatenation that alone reads them, where the two have
+/// one format. Returns for each such tensor the concatenation's output and its length in bytes.
 fn concatenated_in_place(
     drafts: &mut [Draft],
     is_outside: &dyn Fn(&str) -> bool,
 ) -> HashMap<String, (String, usize)> {
     let mut joined = HashMap::new();
     for at in 0..drafts.len() {
-        let StepOp::Concat { pixels, channels, quants, out, .. } = drafts[at].op.clone() else { continue };
-        let whole = drafts[at].output.clone();
+        let (channels, fits): (Vec<usize>, Vec<bool>) = match &drafts[at].op {
+            StepOp::Concat { channels, quants, out, .. } => {
+                (channels.clone(), quants.iter().map(|q| q == out).collect())
+            }
+            StepOp::Float(FloatOp::Concat { channels, .. }) => (channels.clone(), vec![true; channels.len()]),
+            _ => continue,
+        };
+        let (whole, len) = (drafts[at].output.clone(), output_len(&drafts[at].op));
         let total: usize = channels.iter().sum();
         let inputs = drafts[at].inputs.clone();
-        let mut in_place = vec![false; inputs.len()];
+        let mut marks = vec![false; inputs.len()];
         for (slot, input) in inputs.iter().enumerate() {
             let uses = drafts.iter().flat_map(|d| &d.inputs).filter(|i| *i == input).count();
             let Some(producer) = drafts[..at].iter().position(|d| d.output == *input) else { continue };
-            let StepOp::Conv(conv) = &mut drafts[producer].op else { continue };
-            if uses != 1
-                || is_outside(input)
-                || quants[slot] != out
-                || conv.is_depthwise()
-                || conv.out_stride != conv.out_channels
-            {
+            // A residual has the layout of the result, which is no longer that of its own buffer.
+            let alone = uses == 1 && !is_outside(input) && drafts[producer].inputs.len() == 1;
+            let (stride, offset) = match &mut drafts[producer].op {
+                StepOp::Conv(conv) if !conv.is_depthwise() => (&mut conv.out_stride, &mut conv.out_offset),
+                StepOp::Float(FloatOp::Conv(conv)) if !conv.is_depthwise() => {
+                    (&mut conv.out_stride, &mut conv.out_offset)
+                }
+                _ => continue,
+            };
+            if !alone || !fits[slot] || *stride != channels[slot] {
                 continue;
             }
-            conv.out_stride = total;
-            conv.out_offset = channels[..slot].iter().sum();
-            in_place[slot] = true;
-            joined.insert(input.clone(), (whole.clone(), pixels * total));
+            *stride = total;
+            *offset = channels[..slot].iter().sum();
+            marks[slot] = true;
+            joined.insert(input.clone(), (whole.clone(), len));
         }
-        if let StepOp::Concat { in_place: marks, .. } = &mut drafts[at].op {
-            *marks = in_place;
+        if let StepOp::Concat { in_place, .. } | StepOp::Float(FloatOp::Concat { in_place, .. }) =
+            &mut drafts[at].op
+        {
+            *in_place = marks;
         }
     }
     joined

@@ -161,21 +161,27 @@ pub(super) fn conv(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft,
     })
 }
 
-/// Gemm, and MatMul by a constant matrix.
-pub(super) fn gemm(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
+/// Whether a Gemm or MatMul transposes its second operand.
+pub(super) fn gemm_flags(node: &NodeProto) -> Result<bool, Reason> {
     let is_gemm = node.op_type == "Gemm";
     let flag = |name: &str| is_gemm && graph::attr_int(node, name).unwrap_or(0) != 0;
     let one = |name: &str| graph::attr_float(node, name).unwrap_or(1.0) == 1.0;
     if flag("transA") || !one("alpha") || !one("beta") {
         return Err("it transposes A or scales its operands".into());
     }
+    Ok(flag("transB"))
+}
+
+/// Gemm, and MatMul by a constant matrix.
+pub(super) fn gemm(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
+    let transposes_b = gemm_flags(node)?;
     let (input, quant) = qdq.activation(&node.input[0])?;
     let mut weight = qdq.weight(&node.input[1])?;
     let in_shape = qdq.shape(&node.input[0])?;
     if weight.values.ndim() != 2 || in_shape.len() < 2 || in_shape.len() == 4 {
         return Err("its operands are not matrices".into());
     }
-    if !flag("transB") {
+    if !transposes_b {
         weight.values = weight.values.reversed_axes();
         weight.axis = if weight.scales.len() == 1 { 0 } else { 1_usize.saturating_sub(weight.axis) };
     }

@@ -1,9 +1,10 @@
-//! From a QDQ graph to islands of fused INT8 steps, on the `ModelProto`, before tract sees it.
+//! From an ONNX graph to islands of fused steps, on the `ModelProto`, before tract sees it.
 //!
 //! 1. *Match*, backwards from the outputs: each `QuantizeLinear` whose value comes from an operator
 //!    over dequantized tensors becomes one step; one that does not is a border (f32 → u8), and a
-//!    `DequantizeLinear` that something in FP32 reads is a border back. What has no INT8 form stays
-//!    ONNX and runs in tract, so the result is right whatever is matched.
+//!    `DequantizeLinear` that something in FP32 reads is a border back. FP32 operators become FP32
+//!    steps ([`float`]). What has neither form stays ONNX and runs in tract, so the result is right
+//!    whatever is matched.
 //! 2. *Level*: the number of islands that a tensor has passed. Steps of one level form one island;
 //!    since a path through FP32 operators raises the level, islands never depend on each other in
 //!    a circle.
@@ -12,6 +13,7 @@
 
 mod build;
 mod conv;
+mod float;
 mod other;
 mod qdq;
 #[cfg(test)]
@@ -20,6 +22,7 @@ mod tests;
 
 use std::collections::HashSet;
 
+use super::float::FloatOp;
 use super::program::{Quant, StepOp};
 use crate::model::pb::{self, GraphProto, NodeProto, TensorProto};
 use crate::model::shapes::Shapes;
@@ -43,12 +46,35 @@ struct Draft {
 }
 
 /// What becomes of a node.
-enum Fate {
-    /// Nothing needs it any more.
-    Gone,
+#[derive(Default)]
+struct Fate {
     /// It runs in tract.
-    Kept,
-    Step(Box<Draft>),
+    kept: bool,
+    /// What it becomes in an island, and the borders behind it, in order. Neither this nor `kept`:
+    /// nothing needs it any more.
+    drafts: Vec<Draft>,
+}
+
+impl Fate {
+    fn gone() -> Fate {
+        Fate::default()
+    }
+
+    fn kept() -> Fate {
+        Fate { kept: true, drafts: Vec::new() }
+    }
+
+    fn step(draft: Draft) -> Fate {
+        Fate { kept: false, drafts: vec![draft] }
+    }
+}
+
+/// The fates of all nodes.
+struct Matched {
+    fates: Vec<Fate>,
+    /// Inputs of the graph that islands read in FP32.
+    imports: Vec<Draft>,
+    unfused: Vec<Unfused>,
 }
 
 /// An operator of a quantized model that runs in FP32, and why.
@@ -68,81 +94,103 @@ pub(super) struct Lowered {
     pub unfused: Vec<Unfused>,
 }
 
-/// Whether lowering has anything to do.
-pub(super) fn is_quantized(graph: &GraphProto) -> bool {
-    graph.node.iter().any(|n| n.op_type == "QuantizeLinear")
-}
-
 /// Lowers `proto`, whose tensors have the concrete `shapes`; `outputs` are the tensors to give out.
 pub(super) fn lower(proto: &pb::ModelProto, shapes: &Shapes) -> Lowered {
     let empty = GraphProto::default();
     let graph = proto.graph.as_ref().unwrap_or(&empty);
     let qdq = Qdq::new(graph, shapes);
-    let (fates, unfused) = match_all(&qdq);
+    let Matched { fates, imports, unfused } = match_all(&qdq);
     let mut lowered = proto.clone();
-    lowered.graph = Some(build::build(&qdq, fates));
+    lowered.graph = Some(build::build(&qdq, fates, imports));
     Lowered { proto: lowered, unfused }
 }
 
 /// The needs of what was already decided, walking backwards.
 #[derive(Default)]
-struct Needs<'a> {
-    floats: HashSet<&'a str>,
-    quantized: HashSet<String>,
+struct Needs {
+    /// Tensors that tract reads.
+    floats: HashSet<String>,
+    /// u8 tensors, and FP32 tensors inside islands, by the name that steps have for them.
+    inside: HashSet<String>,
 }
 
-fn match_all<'a>(qdq: &Qdq<'a>) -> (Vec<Fate>, Vec<Unfused>) {
+impl Needs {
+    fn add(&mut self, draft: &Draft) {
+        let names = draft.inputs.iter().cloned();
+        if draft.op.enters() { self.floats.extend(names) } else { self.inside.extend(names) }
+    }
+}
+
+fn match_all(qdq: &Qdq) -> Matched {
     let nodes = &qdq.graph.node;
+    let region = float::region(qdq);
     let mut needs = Needs::default();
-    needs.floats.extend(qdq.graph.output.iter().map(|o| o.name.as_str()));
+    needs.floats.extend(qdq.graph.output.iter().map(|o| o.name.clone()));
     let mut fates: Vec<Fate> = Vec::with_capacity(nodes.len());
     let mut unfused = Vec::new();
-    for node in nodes.iter().rev() {
+    for (position, node) in nodes.iter().enumerate().rev() {
         let fate = match node.op_type.as_str() {
-            "QuantizeLinear" => quantize_fate(qdq, node, &needs, &mut unfused),
+            "QuantizeLinear" => quantize_fate(qdq, node, &region, &needs, &mut unfused),
             "DequantizeLinear" => dequantize_fate(qdq, node, &needs),
-            _ => float_fate(qdq, node, &needs, &mut unfused),
+            _ => float_fate(qdq, node, region.contains(&position).then_some(&region), &needs, &mut unfused),
         };
-        match &fate {
-            Fate::Gone => {}
-            Fate::Kept => needs.floats.extend(node.input.iter().map(String::as_str)),
-            Fate::Step(draft) if matches!(draft.op, StepOp::Quantize { .. }) => {
-                needs.floats.insert(node.input[0].as_str());
-            }
-            Fate::Step(draft) => needs.quantized.extend(draft.inputs.iter().cloned()),
+        if fate.kept {
+            needs.floats.extend(node.input.iter().cloned());
+        }
+        // Each draft's own result is behind the needs of those after it.
+        for draft in fate.drafts.iter().rev() {
+            needs.add(draft);
         }
         fates.push(fate);
     }
     fates.reverse();
     unfused.reverse();
-    (fates, unfused)
+    let inputs = qdq.graph.input.iter().filter(|i| needs.inside.contains(&float::inside(&i.name)));
+    let imports = inputs.filter_map(|i| float::import(qdq, &i.name).ok()).collect();
+    Matched { fates, imports, unfused }
 }
 
-fn quantize_fate(qdq: &Qdq, node: &NodeProto, needs: &Needs, unfused: &mut Vec<Unfused>) -> Fate {
+fn quantize_fate(
+    qdq: &Qdq,
+    node: &NodeProto,
+    region: &HashSet<usize>,
+    needs: &Needs,
+    unfused: &mut Vec<Unfused>,
+) -> Fate {
     let output = node.output[0].as_str();
     if needs.floats.contains(output) {
-        return Fate::Kept;
+        return Fate::kept();
     }
-    if !needs.quantized.contains(output) {
-        return Fate::Gone;
+    if !needs.inside.contains(output) {
+        return Fate::gone();
     }
-    let Ok(quant) = qdq.quant(node) else { return Fate::Kept };
+    let Ok(quant) = qdq.quant(node) else { return Fate::kept() };
     match step_before(qdq, node, quant) {
-        Ok(draft) => return Fate::Step(Box::new(draft)),
+        Ok(draft) => return Fate::step(draft),
         Err(Some(reason)) => unfused.push(reason),
         Err(None) => {}
     }
-    match border(qdq, &node.input[0]) {
-        Ok((batch, channels, height, width)) => Fate::Step(Box::new(Draft {
-            name: node.name.clone(),
-            kind: "Quantize".into(),
-            macs: 0,
-            inputs: vec![node.input[0].clone()],
-            output: output.into(),
-            op: StepOp::Quantize { batch, channels, height, width, quant, stem: None },
-            constants: Vec::new(),
-        })),
-        Err(_) => Fate::Kept,
+    let input = node.input[0].as_str();
+    let draft = |input: String, op: StepOp| Draft {
+        name: node.name.clone(),
+        kind: "Quantize".into(),
+        macs: 0,
+        inputs: vec![input],
+        output: output.into(),
+        op,
+        constants: Vec::new(),
+    };
+    let is_inside = qdq.index.producer(input).is_some_and(|p| region.contains(&p));
+    match border(qdq, input) {
+        Ok((batch, channels, height, width)) if is_inside => {
+            let len = batch * channels * height * width;
+            Fate::step(draft(float::inside(input), StepOp::Float(FloatOp::Quantize { len, quant })))
+        }
+        Ok((batch, channels, height, width)) => {
+            let op = StepOp::Quantize { batch, channels, height, width, quant, stem: None };
+            Fate::step(draft(input.into(), op))
+        }
+        Err(_) => Fate::kept(),
     }
 }
 
@@ -189,47 +237,77 @@ fn step(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
 
 fn dequantize_fate(qdq: &Qdq, node: &NodeProto, needs: &Needs) -> Fate {
     let output = node.output[0].as_str();
-    if !needs.floats.contains(output) {
-        return Fate::Gone;
+    let inside = float::inside(output);
+    let (in_tract, in_island) = (needs.floats.contains(output), needs.inside.contains(&inside));
+    if !in_tract && !in_island {
+        return Fate::gone();
     }
-    let Ok((tensor, quant)) = qdq.activation(output) else { return Fate::Kept };
-    let Ok((batch, channels, height, width)) = border(qdq, output) else { return Fate::Kept };
-    Fate::Step(Box::new(Draft {
+    let (Ok((tensor, quant)), Ok((batch, channels, height, width))) =
+        (qdq.activation(output), border(qdq, output))
+    else {
+        return kept(qdq, node, needs);
+    };
+    let draft = |output: String, op: StepOp| Draft {
         name: node.name.clone(),
         kind: "Dequantize".into(),
         macs: 0,
         inputs: vec![tensor.into()],
-        output: output.into(),
-        op: StepOp::Dequantize { batch, channels, pixels: height * width, quant },
+        output,
+        op,
         constants: Vec::new(),
-    }))
+    };
+    let pixels = height * width;
+    let len = batch * channels * pixels;
+    let into_island = in_island.then(|| draft(inside, StepOp::Float(FloatOp::Dequantize { len, quant })));
+    let to_tract =
+        in_tract.then(|| draft(output.into(), StepOp::Dequantize { batch, channels, pixels, quant }));
+    Fate { kept: false, drafts: into_island.into_iter().chain(to_tract).collect() }
 }
 
-/// Operators with an FP32 result: a Gemm, MatMul or global mean over quantized operands still
-/// computes in INT8; everything else runs in tract.
-fn float_fate(qdq: &Qdq, node: &NodeProto, needs: &Needs, unfused: &mut Vec<Unfused>) -> Fate {
-    if !node.output.iter().any(|o| needs.floats.contains(o.as_str())) {
-        return Fate::Gone;
+/// The node runs in tract; islands that read its results import them.
+fn kept(qdq: &Qdq, node: &NodeProto, needs: &Needs) -> Fate {
+    let read = node.output.iter().filter(|o| needs.inside.contains(&float::inside(o)));
+    Fate { kept: true, drafts: read.filter_map(|o| float::import(qdq, o).ok()).collect() }
+}
+
+fn float_fate(
+    qdq: &Qdq,
+    node: &NodeProto,
+    region: Option<&HashSet<usize>>,
+    needs: &Needs,
+    unfused: &mut Vec<Unfused>,
+) -> Fate {
+    let Some(output) = node.output.first().map(String::as_str) else { return Fate::gone() };
+    let in_tract = node.output.iter().any(|o| needs.floats.contains(o));
+    let in_island = node.output.iter().any(|o| needs.inside.contains(&float::inside(o)));
+    if !in_tract && !in_island {
+        return Fate::gone();
     }
     let clamp = (f32::NEG_INFINITY, f32::INFINITY);
-    let target = Target { tensor: &node.output[0], quant: None, clamp };
+    let target = Target { tensor: output, quant: None, clamp };
     let step = match node.op_type.as_str() {
         "Gemm" | "MatMul" => conv::gemm(qdq, node, target),
-        "GlobalAveragePool" => other::global_average_pool(qdq, node, target),
+        "GlobalAveragePool" | "ReduceMean" => other::global_average_pool(qdq, node, target),
         "Conv" | "Add" | "MaxPool" | "AveragePool" | "Concat" => {
             Err("its result is read in FP32, without quantization".into())
         }
         other => Err(format!("{other} has no INT8 form here")),
     };
-    match step {
-        Ok(draft) => Fate::Step(Box::new(draft)),
-        Err(reason) => {
-            let reads_quantized = node.input.iter().any(|i| qdq.activation(i).is_ok());
-            let has_weights = matches!(node.op_type.as_str(), "Gemm" | "MatMul");
-            if (reads_quantized || has_weights) && !unfused.iter().any(|u| u.node == node.name) {
-                unfused.push(Unfused { node: node.name.clone(), op_type: node.op_type.clone(), reason });
-            }
-            Fate::Kept
+    let step = step.or_else(|reason| {
+        let reads_quantized = node.input.iter().any(|i| qdq.activation(i).is_ok());
+        let has_weights = qdq.is_quantized && matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
+        if (reads_quantized || has_weights) && !unfused.iter().any(|u| u.node == node.name) {
+            unfused.push(Unfused { node: node.name.clone(), op_type: node.op_type.clone(), reason });
         }
+        region.ok_or_else(Reason::new).and_then(|region| float::step(qdq, node, region))
+    });
+    match step {
+        Ok(draft) if in_tract && !in_island && draft.op.leaves() => Fate::step(draft),
+        Ok(draft) => {
+            let step = Draft { output: float::inside(output), ..draft };
+            let export = in_tract.then(|| float::export(qdq, output).ok()).flatten();
+            Fate { kept: false, drafts: [step].into_iter().chain(export).collect() }
+        }
+        Err(_) => kept(qdq, node, needs),
     }
 }

@@ -59,7 +59,8 @@ pub(super) fn max_pool(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Dr
     Ok(draft(node, vec![input], target, StepOp::MaxPool { batch: shape[0], channels: shape[1], window }))
 }
 
-fn kernel(node: &NodeProto) -> Result<[usize; 2], Reason> {
+/// Rows and columns of a pool's window.
+pub(super) fn kernel(node: &NodeProto) -> Result<[usize; 2], Reason> {
     match graph::attr_ints(node, "kernel_shape") {
         Some([a, b]) if *a > 0 && *b > 0 => Ok([*a as usize, *b as usize]),
         _ => Err("it is not two-dimensional".into()),
@@ -82,11 +83,16 @@ pub(super) fn average_pool(qdq: &Qdq, node: &NodeProto, target: Target) -> Resul
     ))
 }
 
-/// GlobalAveragePool, and ReduceMean over both spatial axes.
 pub(super) fn global_average_pool(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
     unclamped(target)?;
     let (input, quant) = qdq.activation(&node.input[0])?;
+    let (batch, channels, pixels) = means_of_images(qdq, node)?;
     let out = target.quant;
+    Ok(draft(node, vec![input], target, StepOp::GlobalAveragePool { batch, channels, pixels, quant, out }))
+}
+
+/// Batch, channels and pixels of a GlobalAveragePool, or a ReduceMean over both spatial axes.
+pub(super) fn means_of_images(qdq: &Qdq, node: &NodeProto) -> Result<(usize, usize, usize), Reason> {
     let shape = qdq.shape(&node.input[0])?;
     let &[batch, channels, height, width] = shape else { return Err("it is not two-dimensional".into()) };
     if node.op_type == "ReduceMean" {
@@ -101,13 +107,25 @@ pub(super) fn global_average_pool(qdq: &Qdq, node: &NodeProto, target: Target) -
             return Err(format!("it reduces the axes {axes:?}"));
         }
     }
-    let pixels = height * width;
-    Ok(draft(node, vec![input], target, StepOp::GlobalAveragePool { batch, channels, pixels, quant, out }))
+    Ok((batch, channels, height * width))
 }
 
 pub(super) fn concat(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
     unclamped(target)?;
     let out = quantized(target)?;
+    let (pixels, channels) = joined_channels(qdq, node)?;
+    let (mut inputs, mut quants) = (Vec::new(), Vec::new());
+    for input in &node.input {
+        let (name, quant) = qdq.activation(input)?;
+        inputs.push(name);
+        quants.push(quant);
+    }
+    let in_place = vec![false; inputs.len()];
+    Ok(draft(node, inputs, target, StepOp::Concat { pixels, channels, quants, out, in_place }))
+}
+
+/// Pixels, and channels of each input, of a Concat of what is innermost in an island's layout.
+pub(super) fn joined_channels(qdq: &Qdq, node: &NodeProto) -> Result<(usize, Vec<usize>), Reason> {
     let shape = qdq.shape(&node.output[0])?;
     let axis = graph::attr_int(node, "axis").unwrap_or(0);
     let axis = if axis < 0 { axis + shape.len() as i64 } else { axis };
@@ -115,17 +133,11 @@ pub(super) fn concat(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draf
     if axis != innermost {
         return Err(format!("it joins axis {axis} of {shape:?}, which is not the innermost in memory"));
     }
-    let mut inputs = Vec::new();
-    let (mut channels, mut quants) = (Vec::new(), Vec::new());
-    for input in &node.input {
-        let (name, quant) = qdq.activation(input)?;
-        inputs.push(name);
-        quants.push(quant);
-        channels.push(qdq.shape(input)?[axis as usize]);
-    }
-    let pixels = shape.iter().product::<usize>() / shape[axis as usize].max(1);
-    let in_place = vec![false; inputs.len()];
-    Ok(draft(node, inputs, target, StepOp::Concat { pixels, channels, quants, out, in_place }))
+    let channels = node.input.iter().map(|input| Ok(qdq.shape(input)?[axis as usize]));
+    Ok((
+        shape.iter().product::<usize>() / shape[axis as usize].max(1),
+        channels.collect::<Result<_, Reason>>()?,
+    ))
 }
 
 /// A function of one element becomes a table of its 256 values.
@@ -171,16 +183,17 @@ pub(super) fn reshape(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Dra
     if quant != quantized(target)? {
         return Err("its input and output have different scales".into());
     }
+    let (batch, channels, pixels) = flattened(qdq, node)?;
+    Ok(draft(node, vec![input], target, StepOp::ToChannelsFirst { batch, channels, pixels }))
+}
+
+/// Batch, channels and pixels of what a Reshape has to move: one pixel if nothing moves in memory.
+pub(super) fn flattened(qdq: &Qdq, node: &NodeProto) -> Result<(usize, usize, usize), Reason> {
     let (from, to) = (qdq.shape(&node.input[0])?, qdq.shape(&node.output[0])?);
     let one_pixel = |shape: &[usize]| shape.len() != 4 || shape[2] * shape[3] == 1;
-    let op = match from {
-        _ if from == to || (one_pixel(from) && one_pixel(to)) => {
-            StepOp::ToChannelsFirst { batch: 1, channels: from.iter().product(), pixels: 1 }
-        }
-        &[batch, channels, height, width] if one_pixel(to) => {
-            StepOp::ToChannelsFirst { batch, channels, pixels: height * width }
-        }
-        _ => return Err(format!("it turns {from:?} into {to:?}")),
-    };
-    Ok(draft(node, vec![input], target, op))
+    match from {
+        _ if from == to || (one_pixel(from) && one_pixel(to)) => Ok((1, from.iter().product(), 1)),
+        &[batch, channels, height, width] if one_pixel(to) => Ok((batch, channels, height * width)),
+        _ => Err(format!("it turns {from:?} into {to:?}")),
+    }
 }

@@ -12,6 +12,8 @@ pub(super) struct Qdq<'a> {
     pub graph: &'a GraphProto,
     pub index: Index,
     pub shapes: &'a Shapes,
+    /// Whether anything of it is quantized.
+    pub is_quantized: bool,
 }
 
 /// Constant s8 weights with a symmetric scale per tensor or per channel of `axis`.
@@ -26,7 +28,8 @@ pub(super) type Reason = String;
 
 impl<'a> Qdq<'a> {
     pub fn new(graph: &'a GraphProto, shapes: &'a Shapes) -> Qdq<'a> {
-        Qdq { graph, index: Index::new(graph), shapes }
+        let is_quantized = graph.node.iter().any(|n| n.op_type == "QuantizeLinear");
+        Qdq { graph, index: Index::new(graph), shapes, is_quantized }
     }
 
     pub fn producer(&self, tensor: &str) -> Option<&'a NodeProto> {

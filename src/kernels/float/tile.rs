@@ -5,7 +5,7 @@
 //! cache while the rows pass over them, rows in chunks that stay there beside it.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{__m256, __m512};
+use std::arch::x86_64::{__m256, __m512, _MM_HINT_ET0, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 use super::super::buffer::Aligned;
 use super::super::gemm::PAD;
@@ -16,8 +16,10 @@ use super::vector::Vector;
 
 /// Bytes of weights that many rows pass over before the next ones are loaded.
 const WEIGHT_BYTES: usize = 256 * 1024;
-/// Bytes of input rows that all blocks of channels pass over.
-const ROW_BYTES: usize = 128 * 1024;
+/// Bytes of rows, in and out, that all blocks of channels pass over: what the address translation holds at once.
+const ROW_BYTES: usize = 512 * 1024;
+/// Weights that stay in the second-level cache from one chunk of rows to the next; more are read again for each.
+const RESIDENT_BYTES: usize = 768 * 1024;
 
 /// Channels `first..first + channels`, held in `vectors` vectors.
 #[derive(Debug, Clone)]
@@ -105,6 +107,8 @@ struct Tile<'a> {
     out: *mut f32,
     ldo: usize,
     channels: usize,
+    /// Where the weights that come next are fetched from, and bytes from one step of the walk to the next.
+    ahead: (*const f32, usize),
 }
 
 #[derive(Clone, Copy)]
@@ -120,7 +124,7 @@ type TileFn = unsafe fn(&Tile<'_>);
 /// `Tile` points to `ROWS` rows (readable for the walk) and outputs of `channels ≤ VECTORS · LANES` floats, weights
 /// packed for `VECTORS` vectors; the machine has `V`'s instructions.
 #[inline(always)]
-unsafe fn multiply<V: Vector, const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
+unsafe fn multiply<V: Vector, const ROWS: usize, const VECTORS: usize, const AHEAD: bool>(tile: &Tile<'_>) {
     // Plain loops over constant bounds: all of them unroll, or the accumulators would live in memory.
     // SAFETY: the caller's; partial loads and stores end with the channels.
     unsafe {
@@ -144,7 +148,20 @@ unsafe fn multiply<V: Vector, const ROWS: usize, const VECTORS: usize>(tile: &Ti
             }
         }
         let (taps, depth) = tile.walk;
+        // Results and residuals are touched behind the walk: their lines are fetched while it runs.
+        for r in 0..ROWS {
+            for j in 0..VECTORS {
+                let at = r * tile.ldo + V::LANES * j;
+                _mm_prefetch::<_MM_HINT_ET0>(tile.out.wrapping_add(at).cast());
+                if let Some(End { residual, .. }) = tile.end
+                    && !residual.is_null()
+                {
+                    _mm_prefetch::<_MM_HINT_T0>(residual.wrapping_add(at).cast());
+                }
+            }
+        }
         let mut weights = tile.weights;
+        let (mut ahead, step) = tile.ahead;
         for tap in 0..taps {
             let mut rows = [std::ptr::null::<f32>(); ROWS];
             for (r, row) in rows.iter_mut().enumerate() {
@@ -168,6 +185,10 @@ unsafe fn multiply<V: Vector, const ROWS: usize, const VECTORS: usize>(tile: &Ti
                     }
                 }
                 weights = weights.add(V::LANES * VECTORS);
+                if AHEAD {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                    ahead = ahead.wrapping_byte_add(step);
+                }
             }
         }
         if let Some(End { residual, lo, hi }) = tile.end {
@@ -205,23 +226,25 @@ unsafe fn multiply<V: Vector, const ROWS: usize, const VECTORS: usize>(tile: &Ti
 /// # Safety
 /// As [`multiply`], on a machine with these instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
-unsafe fn sixteen<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
+unsafe fn sixteen<const ROWS: usize, const VECTORS: usize, const AHEAD: bool>(tile: &Tile<'_>) {
     // SAFETY: the caller's.
-    unsafe { multiply::<__m512, ROWS, VECTORS>(tile) }
+    unsafe { multiply::<__m512, ROWS, VECTORS, AHEAD>(tile) }
 }
 
 /// # Safety
 /// As [`multiply`], on a machine with these instructions.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn eight<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
+unsafe fn eight<const ROWS: usize, const VECTORS: usize, const AHEAD: bool>(tile: &Tile<'_>) {
     // SAFETY: the caller's.
-    unsafe { multiply::<__m256, ROWS, VECTORS>(tile) }
+    unsafe { multiply::<__m256, ROWS, VECTORS, AHEAD>(tile) }
 }
 
-/// The tile functions for blocks of `vectors`, by height − 1.
-fn tiles(width: Width, vectors: usize) -> &'static [TileFn] {
+/// The tile functions for blocks of `vectors`, by height − 1; those that fetch weights `ahead`, or others.
+fn tiles(width: Width, vectors: usize, ahead: bool) -> &'static [TileFn] {
     macro_rules! heights {
-        ($f:ident $vectors:literal: $($rows:literal)*) => { &[$($f::<$rows, $vectors>),*] };
+        ($f:ident $vectors:literal: $($rows:literal)*) => {
+            if ahead { &[$($f::<$rows, $vectors, true>),*] } else { &[$($f::<$rows, $vectors, false>),*] }
+        };
     }
     match (width, vectors) {
         (Width::Sixteen, 4) => heights!(sixteen 4: 1 2 3 4 5 6),
@@ -254,15 +277,22 @@ pub(super) unsafe fn run(
     let row_bytes = match rows {
         FloatRows::Strided(lda) => lda * 4,
         // Neighbouring windows share most of their inputs.
-        FloatRows::Indirect { .. } => k * 8,
+        FloatRows::Indirect { .. } => k * 4,
     };
-    let chunk = (ROW_BYTES / row_bytes).clamp(48, 8192) / 24 * 24;
+    let is_resident = panels.weights.len() * size_of::<f32>() <= RESIDENT_BYTES;
+    // Over many rows the time to read the weights is small, and fetching ahead not free.
+    let is_ahead = !is_resident && m <= 512;
+    let least = if is_resident { 96 } else { 512 };
+    // Chunks of one size: a small rest would read all weights for a few rows.
+    let chunks = m.div_ceil((ROW_BYTES / (row_bytes + ldo * 4)).clamp(least, 8192)).max(1);
+    let chunk = m.div_ceil(chunks).max(1);
     for chunk_first in (0..m).step_by(chunk) {
         let chunk_rows = chunk.min(m - chunk_first);
         for block in &panels.blocks {
-            let tiles = tiles(panels.width, block.vectors);
+            let tiles = tiles(panels.width, block.vectors, is_ahead);
             let lanes = block.vectors * if panels.width == Width::Sixteen { 16 } else { 8 };
             for part in Parts::new(taps, k, lanes * 4) {
+                let mut ahead = Ahead::behind(block.weights + (part.tap * k + part.k) * lanes, &part, lanes);
                 for_each_tile(chunk_rows, tiles.len(), |first, height| {
                     let first = chunk_first + first;
                     let (from, lda, offsets, pad_row) = match rows {
@@ -294,12 +324,40 @@ pub(super) unsafe fn run(
                         out,
                         ldo,
                         channels: block.channels,
+                        ahead: ahead.next(&panels.weights, part.taps * part.depth),
                     };
                     // SAFETY: the tile's rows and channels are within the caller's.
                     unsafe { tiles[height - 1](&tile) }
                 });
             }
         }
+    }
+}
+
+/// Fetches the next part's weights into the second-level cache while tiles pass over this one. Large networks
+/// read each weight from memory or the third-level cache in every inference; without this, products wait for it.
+struct Ahead {
+    /// Next float to fetch, and the end.
+    at: usize,
+    end: usize,
+}
+
+impl Ahead {
+    /// Bytes that one step of a tile's walk fetches: half a line, so that a few tiles fetch a part.
+    const STEP: usize = 32;
+
+    /// What lies behind the weights of `part`, which start at `start`: as much again.
+    fn behind(start: usize, part: &Part, lanes: usize) -> Ahead {
+        let len = part.taps * part.depth * lanes;
+        Ahead { at: start + len, end: start + 2 * len }
+    }
+
+    /// Where a tile of `steps` steps starts to fetch, and the bytes between its fetches.
+    fn next(&mut self, weights: &[f32], steps: usize) -> (*const f32, usize) {
+        let at = self.at;
+        self.at += steps * Ahead::STEP / size_of::<f32>();
+        let step = if at < self.end.min(weights.len()) { Ahead::STEP } else { 0 };
+        (weights.as_ptr().wrapping_add(at.min(weights.len())), step)
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) unsafe trait Vector: Copy {
     unsafe fn clamp(self, lo: Self, hi: Self) -> Self;
 }
 
-// SAFETY (of the impls below): each method is one instruction on the lanes that the trait names.
+// SAFETY: each method is one instruction on the lanes that the trait names.
 unsafe impl Vector for __m512 {
     const LANES: usize = 16;
     #[inline(always)]
@@ -87,7 +87,7 @@ unsafe fn mask(count: usize) -> __m256i {
     unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
 }
 
-// SAFETY: as above.
+// SAFETY: as for the wider vector.
 unsafe impl Vector for __m256 {
     const LANES: usize = 8;
     #[inline(always)]

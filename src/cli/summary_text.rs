@@ -68,7 +68,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 fn headline(speedups: &[Speedup]) -> String {
     let Some(first) = speedups.first() else { return "speed was not measured".to_string() };
     match first.verdict {
-        Verdict::Faster => format!("INT8 is {:.2} times as fast as its FP32 parent in tract", first.ratio),
+        Verdict::Faster => format!("INT8 is {:.2} times as fast as its FP32 parent", first.ratio),
         Verdict::Slower => format!("INT8 is SLOWER than its FP32 parent: {:.2} times its speed", first.ratio),
         Verdict::NotDistinguishable => "INT8 and FP32 can't be told apart in speed".to_string(),
     }

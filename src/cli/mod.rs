@@ -12,6 +12,7 @@ pub mod measure_raw;
 mod progress_bar;
 pub mod run;
 mod summary_text;
+pub mod worker;
 
 use std::io::{self, Write};
 
@@ -50,6 +51,9 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Time inferences on request, for benchmarks of several engines
     MeasureRaw(measure_raw::Args),
+    /// Do the work of a run directory: the process behind `run --detach`
+    #[command(hide = true)]
+    Worker(worker::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -65,6 +69,7 @@ pub fn execute(cli: &Cli) -> anyhow::Result<u8> {
         Command::Compare(args) => compare::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::MeasureRaw(args) => measure_raw::run(args),
+        Command::Worker(args) => worker::run(args),
         Command::Completions(args) => completions::run(args),
     }
 }

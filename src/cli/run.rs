@@ -1,4 +1,4 @@
-//! `calib8 run`: the worker in the foreground.
+//! `calib8 run`: the worker in the foreground, or started in a process of its own.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
@@ -12,8 +12,9 @@ use crate::project::ProjectError;
 use crate::run::directory::{Existing, RunDirectory};
 use crate::run::event_log::{EventLog, Listener};
 use crate::run::interrupt::Interrupt;
+use crate::run::launch::{self, Started};
 use crate::run::plan::Plan;
-use crate::run::{self, RunError};
+use crate::run::{self, Outcome, RunError};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +36,9 @@ pub struct Args {
     /// Check everything, print the plan and what it will take, and touch nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Do the work in a process of its own, which goes on when the terminal is closed
+    #[arg(long, conflicts_with = "dry_run")]
+    pub detach: bool,
     /// Print one JSON event per line instead of text
     #[arg(long)]
     pub json: bool,
@@ -59,25 +63,51 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
         return dry_run::run(&plan, existing, args.json);
     }
 
+    if args.detach {
+        let started = launch::start_detached(&plan, &plan.output, existing)?;
+        super::print(&announcement(&started, args.json))?;
+        return Ok(0);
+    }
+
     let interrupt = Interrupt::install().context("cannot listen to Ctrl-C")?;
     let directory = RunDirectory::create(&plan.output, &plan, existing).map_err(RunError::from)?;
-    let log = EventLog::open(
-        &directory.file("events.jsonl"),
-        &directory.file("state.json"),
-        vec![worker_log(&directory)?, view(args.json)],
-    )
-    .map_err(RunError::from)?;
-
-    let outcome = run::perform(&plan, &directory, &log, &interrupt);
-    if let Some(error) = log.write_error() {
-        super::warn(&format!("the event log is not complete: {error}"));
-    }
-    let summary = outcome?.summary;
+    let summary = work(&plan, &directory, &interrupt, Some(view(args.json)))??.summary;
     if !args.json {
         let text = summary_text::render(&summary, &plan.name, &plan.output, width());
         super::print(&super::sanitized(&text))?;
     }
     Ok(summary.status.exit_code())
+}
+
+/// Does the work of `plan`, telling `worker.log` and whoever else listens.
+///
+/// # Errors
+/// The outer error: the work could not begin. The inner one: how it ended, which the log says as well.
+pub(super) fn work(
+    plan: &Plan,
+    directory: &RunDirectory,
+    interrupt: &Interrupt,
+    listener: Option<Box<dyn Listener>>,
+) -> Result<Result<Outcome, RunError>, RunError> {
+    let listeners = [Some(worker_log(directory)?), listener].into_iter().flatten().collect();
+    let log = EventLog::open(&directory.file("events.jsonl"), &directory.file("state.json"), listeners)?;
+    let outcome = run::perform(plan, directory, &log, interrupt);
+    if let Some(error) = log.write_error() {
+        super::warn(&format!("the event log is not complete: {error}"));
+    }
+    Ok(outcome)
+}
+
+/// What is printed of a run that goes on without this process.
+fn announcement(started: &Started, json: bool) -> String {
+    let (pid, directory) = (started.pid, started.directory.display());
+    if json {
+        let line = serde_json::json!({ "pid": pid, "directory": started.directory });
+        return format!("{line}\n");
+    }
+    super::sanitized(&format!(
+        "process {pid} is at work in {directory}; worker.log there says how far it is\n"
+    ))
 }
 
 /// Columns of the terminal; without end where there is none.

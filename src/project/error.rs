@@ -34,6 +34,30 @@ pub enum ProjectError {
         /// Who holds the lock, as the lock file says.
         holder: String,
     },
+    /// A file of the workspace is not what calib8 writes there.
+    #[error("{path}: {what}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        what: String,
+    },
+    /// A name that can't be given.
+    #[error("the name {name:?} can't be used: {what}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it, and what was expected.
+        what: &'static str,
+    },
+    /// Nothing says where the user's files are.
+    #[error(
+        "neither {variable} nor HOME is set, so there is no place to keep files; set {variable} to a folder"
+    )]
+    NoHome {
+        /// What to set.
+        variable: &'static str,
+    },
 }
 
 impl ProjectError {

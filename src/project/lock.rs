@@ -2,20 +2,61 @@
 //!
 //! The lock is the kernel's (`flock`), not the file's existence: it ends with the process, however
 //! that ends. The file only says who holds it.
+//!
+//! Whoever only looks takes a shared lock for a moment, so that those who look do not see each other;
+//! whoever takes the lock for good therefore tries for a moment longer than a look lasts.
 
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use super::{ProjectError, host};
 
 /// Name of the lock file in a run directory.
 pub const LOCK_FILE: &str = "lock";
 
+/// How often a lock that is held is tried again, and after how long.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Holds a folder until dropped.
 #[derive(Debug)]
 pub struct RunLock {
     file: File,
+}
+
+/// Who holds a lock, as far as the lock file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub pid: Option<u32>,
+    /// The machine it runs on.
+    pub host: Option<String>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match (self.pid, &self.host) {
+            (Some(pid), Some(host)) => write!(f, "process {pid} on {host}"),
+            _ => f.write_str("another process"),
+        }
+    }
+}
+
+impl Holder {
+    /// Reads `process 12 on host`.
+    fn parse(text: &str) -> Holder {
+        let mut words = text.split_whitespace();
+        let (pid, host) = match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("process"), Some(pid), Some("on"), Some(host)) => {
+                (pid.parse().ok(), Some(host.to_string()))
+            }
+            _ => (None, None),
+        };
+        Holder { pid, host }
+    }
 }
 
 impl RunLock {
@@ -33,25 +74,32 @@ impl RunLock {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
+        match lock_patiently(&file) {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(locked(folder, &mut file)),
+            Err(TryLockError::WouldBlock) => return Err(locked(folder, &read_holder(&mut file))),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         file.set_len(0).map_err(failed)?;
-        let holder = format!("process {} on {}\n", std::process::id(), host::hostname());
-        file.write_all(holder.as_bytes()).map_err(failed)?;
+        let holder = Holder { pid: Some(std::process::id()), host: Some(host::hostname()) };
+        file.write_all(format!("{holder}\n").as_bytes()).map_err(failed)?;
         Ok(RunLock { file })
     }
 
     /// Who works in `folder` now, if anybody does. Changes nothing.
-    pub fn holder(folder: &Path) -> Option<ProjectError> {
-        let path: PathBuf = folder.join(LOCK_FILE);
-        let mut file = OpenOptions::new().read(true).write(true).open(path).ok()?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Some(locked(folder, &mut file)),
+    pub fn holder(folder: &Path) -> Option<Holder> {
+        let mut file = File::open(folder.join(LOCK_FILE)).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(read_holder(&mut file)),
             _ => None,
         }
+    }
+
+    /// Whether nobody works in `folder`. Changes nothing.
+    ///
+    /// # Errors
+    /// [`ProjectError::Locked`] with the holder.
+    pub fn check_free(folder: &Path) -> Result<(), ProjectError> {
+        Self::holder(folder).map_or(Ok(()), |holder| Err(locked(folder, &holder)))
     }
 }
 
@@ -63,14 +111,24 @@ impl Drop for RunLock {
     }
 }
 
-fn locked(folder: &Path, file: &mut File) -> ProjectError {
+fn lock_patiently(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+    file.try_lock()
+}
+
+fn locked(folder: &Path, holder: &Holder) -> ProjectError {
+    ProjectError::Locked { folder: folder.to_path_buf(), holder: holder.to_string() }
+}
+
+fn read_holder(file: &mut File) -> Holder {
     let mut text = String::new();
     let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(200).read_to_string(&mut text));
-    let holder = match read {
-        Ok(_) if !text.trim().is_empty() => text.trim().to_string(),
-        _ => "another process".to_string(),
-    };
-    ProjectError::Locked { folder: folder.to_path_buf(), holder }
+    Holder::parse(if read.is_ok() { &text } else { "" })
 }
 
 #[cfg(test)]
@@ -84,7 +142,8 @@ mod tests {
         let first = RunLock::take(folder.path()).unwrap();
         let message = RunLock::take(folder.path()).unwrap_err().to_string();
         assert!(message.contains(&format!("in use by process {} on ", std::process::id())), "{message}");
-        assert!(RunLock::holder(folder.path()).is_some());
+        assert_eq!(RunLock::holder(folder.path()).unwrap().pid, Some(std::process::id()));
+        assert!(RunLock::check_free(folder.path()).is_err());
         drop(first);
         assert!(RunLock::holder(folder.path()).is_none());
         RunLock::take(folder.path()).unwrap();
@@ -94,6 +153,29 @@ mod tests {
     fn a_lock_file_that_a_dead_process_left_does_not_hold() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(LOCK_FILE), "process 1 on gone\n").unwrap();
+        assert!(RunLock::holder(folder.path()).is_none());
         RunLock::take(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn those_who_look_neither_see_each_other_nor_keep_a_taker_away() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(RunLock::take(folder.path()).unwrap());
+        let looking = File::open(folder.path().join(LOCK_FILE)).unwrap();
+        looking.try_lock_shared().unwrap();
+        assert!(RunLock::holder(folder.path()).is_none());
+        let pause = std::thread::spawn(move || {
+            std::thread::sleep(2 * PAUSE);
+            drop(looking);
+        });
+        RunLock::take(folder.path()).unwrap();
+        pause.join().unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_of_another_hand_names_nobody() {
+        assert_eq!(Holder::parse("process 12 on box\n"), Holder { pid: Some(12), host: Some("box".into()) });
+        assert_eq!(Holder::parse("").to_string(), "another process");
+        assert_eq!(Holder::parse("process x on box").to_string(), "another process");
     }
 }

@@ -123,7 +123,7 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
     let names: Vec<String> = written.iter().map(|(name, _)| name.clone()).collect();
     let page = render(&Facts {
         title: "comparison",
-        made: &super::event_log::now(),
+        made: &crate::project::time::now(),
         parent: &first,
         optimized: &second,
         performance: &performance,

@@ -6,13 +6,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::RunError;
 use super::plan::Plan;
 use crate::project::lock::{LOCK_FILE, RunLock};
 use crate::project::{ProjectError, atomic};
 
+/// The plan after defaults: itself a run file.
+pub const PLAN_FILE: &str = "run.yaml";
+
 /// Everything that a run leaves in its directory, the lock aside.
 pub const ARTIFACTS: &[&str] = &[
-    "run.yaml",
+    PLAN_FILE,
     "events.jsonl",
     "state.json",
     "checkpoint",
@@ -32,7 +36,7 @@ pub const ARTIFACTS: &[&str] = &[
 ];
 
 /// The names that only a run leaves; one of them means that the folder holds a run.
-const MARKS: &[&str] = &["run.yaml", "events.jsonl", "summary.json"];
+const MARKS: &[&str] = &[PLAN_FILE, "events.jsonl", "summary.json"];
 
 /// What to do when the folder already holds a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,9 @@ pub enum DirectoryError {
         /// The file.
         name: &'static str,
     },
+    /// It holds no run.
+    #[error("{0}: holds no run (there is no run.yaml in it); name the output folder of a run")]
+    NoRun(PathBuf),
     /// The run that it holds is another one.
     #[error(
         "{folder}: holds a run of another plan (see run.yaml: {difference}); choose another folder with --output, or --force to replace it"
@@ -99,9 +106,7 @@ impl RunDirectory {
     /// The folder is refused, in use, or can't be written; it is then as it was.
     pub fn create(path: &Path, plan: &Plan, existing: Existing) -> Result<Self, DirectoryError> {
         let yaml = plan.to_yaml()?;
-        if let Some(error) = RunLock::holder(path) {
-            return Err(error.into());
-        }
+        RunLock::check_free(path)?;
         check(path, existing, &yaml)?;
         fs::create_dir_all(path).map_err(|source| ProjectError::write(path, source))?;
         let lock = RunLock::take(path)?;
@@ -112,8 +117,25 @@ impl RunDirectory {
             remove_artifacts(path)?;
         }
         let directory = RunDirectory { path: path.to_path_buf(), _lock: lock };
-        atomic::write(&directory.file("run.yaml"), yaml.as_bytes())?;
+        atomic::write(&directory.file(PLAN_FILE), yaml.as_bytes())?;
         Ok(directory)
+    }
+
+    /// Takes the lock of a folder that holds a run, to begin that run or to go on with it, and reads its
+    /// plan.
+    ///
+    /// # Errors
+    /// No run is there, it is in use, or its plan can't be used any more.
+    pub fn reopen(path: &Path) -> Result<(Self, Plan), RunError> {
+        let path = &std::path::absolute(path).map_err(|source| ProjectError::read(path, source))?;
+        let file = path.join(PLAN_FILE);
+        if !file.is_file() {
+            return Err(DirectoryError::NoRun(path.to_path_buf()).into());
+        }
+        let lock = RunLock::take(path)?;
+        atomic::remove_leftovers(path)?;
+        let plan = Plan::load(&file, &[])?;
+        Ok((RunDirectory { path: path.to_path_buf(), _lock: lock }, plan))
     }
 
     /// Its path.
@@ -149,7 +171,7 @@ pub fn check(path: &Path, existing: Existing, yaml: &str) -> Result<(), Director
 }
 
 fn same_plan(path: &Path, yaml: &str) -> Result<(), DirectoryError> {
-    let file = path.join("run.yaml");
+    let file = path.join(PLAN_FILE);
     let stored = fs::read_to_string(&file).map_err(|source| ProjectError::read(&file, source))?;
     let mut lines = yaml.lines();
     let differs = stored.lines().find(|line| lines.next() != Some(line)).or_else(|| lines.next());

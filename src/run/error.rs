@@ -3,6 +3,7 @@
 use super::directory::DirectoryError;
 use super::events::Stage;
 use super::interrupt::EXIT_INTERRUPTED;
+use super::launch::LaunchError;
 use super::plan::PlanError;
 use crate::project::ProjectError;
 
@@ -18,6 +19,9 @@ pub enum RunError {
     /// A file can't be read or written.
     #[error(transparent)]
     Project(#[from] ProjectError),
+    /// A worker can't be started or stopped.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
     /// A stage failed.
     #[error("{}: {source}", stage.name())]
     Stage {
@@ -43,7 +47,7 @@ impl RunError {
             RunError::Plan(_) => 2,
             RunError::Directory(DirectoryError::Project(_) | DirectoryError::Plan(_)) => 1,
             RunError::Directory(_) => 2,
-            RunError::Project(_) | RunError::Stage { .. } => 1,
+            RunError::Project(_) | RunError::Launch(_) | RunError::Stage { .. } => 1,
             RunError::Interrupted => EXIT_INTERRUPTED,
         }
     }

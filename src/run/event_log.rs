@@ -5,11 +5,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::events::{Entry, Event, Stage};
 use super::fold::State;
-use crate::project::{ProjectError, atomic};
+use crate::project::{ProjectError, atomic, time};
 
 /// The shortest time between two progress entries of a stage, the last one aside.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -75,7 +75,7 @@ impl EventLog {
     /// A log that can't be written does not stop the work: [`EventLog::write_error`] tells.
     pub fn emit(&self, event: Event) {
         let now = self.started.elapsed();
-        let entry = Entry { time: rfc3339(SystemTime::now()), elapsed: now.as_secs_f64(), event };
+        let entry = Entry { time: time::now(), elapsed: now.as_secs_f64(), event };
         let mut inner = self.lock();
         for entry in inner.throttle.admit(entry, now) {
             inner.log(&entry);
@@ -132,8 +132,7 @@ impl Inner {
             };
             write(file).map_err(|source| ProjectError::write(Path::new("events.jsonl"), source))?;
         }
-        let keeps_state = !matches!(entry.event, Event::Progress { .. } | Event::Warning { .. });
-        if let Some(path) = self.state_path.as_ref().filter(|_| keeps_state) {
+        if let Some(path) = self.state_path.as_ref().filter(|_| !entry.event.is_momentary()) {
             let json = serde_json::to_vec_pretty(&self.state)
                 .map_err(|error| ProjectError::write(path, error.into()))?;
             atomic::write(path, &json)?;
@@ -185,34 +184,6 @@ fn cut_torn_line(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes[..whole]).into_owned())
 }
 
-/// The present moment, as the log writes it.
-pub fn now() -> String {
-    rfc3339(SystemTime::now())
-}
-
-/// `2026-03-01T12:34:56.789Z`.
-fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
-}
-
-/// Year, month and day of a number of days since 1970-01-01: Howard Hinnant, *chrono-compatible
-/// low-level date algorithms*, `civil_from_days`, for days that are not negative.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
@@ -224,16 +195,6 @@ mod tests {
 
     fn entry(event: Event) -> Entry {
         Entry { time: "2026-01-01T00:00:00.000Z".into(), elapsed: 0.0, event }
-    }
-
-    #[test]
-    fn dates_follow_the_calendar() {
-        let at = |seconds| rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(at(951_782_399), "2000-02-28T23:59:59.000Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000Z");
-        assert_eq!(at(1_704_067_199), "2023-12-31T23:59:59.000Z");
-        assert_eq!(at(1_709_251_200), "2024-03-01T00:00:00.000Z");
     }
 
     #[test]

@@ -157,6 +157,14 @@ pub enum Event {
     Interrupted,
 }
 
+impl Event {
+    /// Whether `state.json` may do without it until something of weight happens: a reader finds it behind
+    /// the last other entry of the log.
+    pub fn is_momentary(&self) -> bool {
+        matches!(self, Event::Progress { .. } | Event::Warning { .. })
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

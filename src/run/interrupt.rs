@@ -34,6 +34,19 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// As [`Interrupt::install`], and the hang-up of a terminal is no longer heard: for a worker that
+    /// outlives the terminal it was started from.
+    ///
+    /// # Errors
+    /// As [`Interrupt::install`].
+    pub fn install_detached() -> io::Result<Self> {
+        // Whoever listens replaces what a hang-up would do, for as long as the process lives.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let _entered = runtime.enter();
+        drop(signal(SignalKind::hangup())?);
+        Self::install()
+    }
+
     /// Asks the work to stop.
     pub fn set(&self) {
         self.flag.store(true, Ordering::Relaxed);

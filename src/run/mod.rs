@@ -3,6 +3,7 @@
 //! ```text
 //! run file ── plan ── directory ── perform ── worker ── stages, each with a sink
 //!                                     └── events ── events.jsonl ── fold ── what is shown
+//!          launch: the same in a process of its own   tail, status: the same from outside
 //! ```
 
 pub mod compare;
@@ -13,11 +14,14 @@ pub mod events;
 pub mod fold;
 pub mod gates;
 pub mod interrupt;
+pub mod launch;
 pub mod plan;
 pub mod preview;
 pub mod sink;
 mod stages;
+pub mod status;
 pub mod summary;
+pub mod tail;
 pub mod worker;
 
 pub use error::RunError;

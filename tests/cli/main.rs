@@ -7,6 +7,7 @@ mod bad_datasets;
 mod bad_models;
 mod commands;
 mod datasets;
+mod detached;
 mod journey;
 mod output;
 mod stopping;

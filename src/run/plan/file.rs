@@ -189,7 +189,8 @@ impl EngineName {
     }
 }
 
-fn all_reports() -> Vec<ReportKind> {
+/// All kinds of report.
+pub fn all_reports() -> Vec<ReportKind> {
     vec![ReportKind::Predictions, ReportKind::Annotations, ReportKind::TensorDistance]
 }
 
@@ -229,7 +230,8 @@ pub enum Auto {
     Auto,
 }
 
-fn auto() -> Count {
+/// One per core.
+pub fn auto() -> Count {
     Count::Word(Auto::Auto)
 }
 

@@ -14,6 +14,7 @@ mod overrides;
 mod paths;
 mod preprocessing;
 mod problem;
+mod project;
 mod resolve;
 
 use std::path::{Path, PathBuf};
@@ -21,14 +22,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use file::{
-    BiasCorrection, EngineName, Gates, IgnoredScope, Method, Precision, Preset, RangeMethod, ReportKind,
-    RunFile,
+    Auto, BiasCorrection, CalibrationSection, Count, EngineName, Gates, IgnoredScope, Method,
+    OptimizeSection, PerformanceSection, Precision, Preset, RangeMethod, ReportKind, RunFile,
 };
 use node::{Node, Segment, Target};
 use overrides::Override;
 pub use preprocessing::{ColorOrder, Preprocessing, Steps};
 pub use problem::PlanError;
 use problem::{Problem, Source};
+pub use project::{OptimizeOptions, for_project};
 
 /// A larger file is no run file.
 const MAX_FILE_BYTES: u64 = 1 << 20;

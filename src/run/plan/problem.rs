@@ -134,6 +134,13 @@ impl PlanError {
         PlanError { file: file.into(), findings: vec![finding] }
     }
 
+    /// Problems of a plan that was never text; `origin` stands where the file's name would.
+    pub fn without_text(origin: impl Into<PathBuf>, problems: Vec<Problem>) -> Self {
+        let finding =
+            |p: Problem| Finding { place: Place::File, what: p.what, expected: p.expected, hint: p.hint };
+        PlanError { file: origin.into(), findings: problems.into_iter().map(finding).collect() }
+    }
+
     /// An error at a spot that is known by line and column, both from 1.
     pub fn spot(file: impl Into<PathBuf>, text: &str, line: usize, column: usize, problem: Problem) -> Self {
         let place = spot(text, line, column, Target::Value);

@@ -108,7 +108,7 @@ fn html(
     if !calibrated.unreadable.is_empty() {
         calibration.push(fact("unreadable images", calibrated.unreadable.len()));
     }
-    let made = crate::run::event_log::now();
+    let made = crate::project::time::now();
     let files: Vec<String> = ARTIFACTS
         .iter()
         .filter(|name| desk.directory.file(name).exists() || **name == "summary.json")

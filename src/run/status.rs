@@ -1,0 +1,184 @@
+//! How a run stands, seen from outside: what its log says, and whether somebody holds its lock.
+//!
+//! Cheap enough to ask for every run of a workspace several times a second: `state.json` holds the fold
+//! up to the last event of weight, and what came after it is within the last bytes of the log.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::events::{Entry, Status};
+use super::fold::{Phase, State};
+use crate::project::lock::{Holder, RunLock};
+
+/// How much of the end of a log is read. An entry has a few hundred bytes.
+const END_OF_LOG: u64 = 8 << 10;
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Nobody has worked on it yet.
+    Waiting,
+    /// A worker is at it.
+    Running,
+    /// It was stopped, or its worker died; it can be taken up again.
+    Interrupted,
+    /// It failed: [`Phase::Failed`] says why.
+    Failed,
+    /// It came to its end.
+    Finished(Status),
+}
+
+impl Standing {
+    /// Its word in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Standing::Waiting => "waiting",
+            Standing::Running => "running",
+            Standing::Interrupted => "interrupted",
+            Standing::Failed => "failed",
+            Standing::Finished(Status::Passed) => "finished",
+            Standing::Finished(Status::GateFailed) => "gate failed",
+        }
+    }
+}
+
+/// How a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunStatus {
+    /// In a word.
+    pub standing: Standing,
+    /// What its log amounts to.
+    pub state: State,
+    /// Who works on it now.
+    pub holder: Option<Holder>,
+}
+
+/// How the run in `directory` stands. A folder without a run is waiting.
+pub fn of(directory: &Path) -> RunStatus {
+    // In this order: a worker that ends between the two looks has told its end before it let go.
+    let mut holder = RunLock::holder(directory);
+    let state = state(directory);
+    if holder.is_none() && state.phase == Phase::Running {
+        // It may have begun between the two looks.
+        holder = RunLock::holder(directory);
+    }
+    RunStatus { standing: standing(&state, holder.as_ref()), state, holder }
+}
+
+fn standing(state: &State, holder: Option<&Holder>) -> Standing {
+    // A holder that is not the last to have spoken has just begun, whatever the log of the others says.
+    let begins =
+        holder.is_some_and(|holder| holder.pid != state.pid || holder.host.as_ref() != Some(&state.host));
+    match &state.phase {
+        _ if begins => Standing::Running,
+        Phase::Waiting if holder.is_some() => Standing::Running,
+        Phase::Waiting => Standing::Waiting,
+        Phase::Running if holder.is_some() => Standing::Running,
+        Phase::Running | Phase::Interrupted => Standing::Interrupted,
+        Phase::Failed { .. } => Standing::Failed,
+        Phase::Finished { status } => Standing::Finished(*status),
+    }
+}
+
+/// The fold of the log in `directory`.
+fn state(directory: &Path) -> State {
+    let log = directory.join("events.jsonl");
+    let stored = fs::read(directory.join("state.json")).ok();
+    match stored.and_then(|bytes| serde_json::from_slice::<State>(&bytes).ok()) {
+        Some(mut state) => {
+            let end = end_of(&log).unwrap_or_default();
+            let entries: Vec<Entry> =
+                end.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+            let known = entries.iter().rposition(|entry| !entry.event.is_momentary());
+            entries[known.map_or(0, |last| last + 1)..].iter().for_each(|entry| state.apply(entry));
+            state
+        }
+        None => State::of_log(&String::from_utf8_lossy(&fs::read(&log).unwrap_or_default())),
+    }
+}
+
+fn end_of(log: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(END_OF_LOG)))?;
+    let mut bytes = Vec::new();
+    file.take(END_OF_LOG).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::project::host;
+    use crate::run::event_log::EventLog;
+    use crate::run::events::{Event, Stage};
+
+    fn log(folder: &Path) -> EventLog {
+        EventLog::open(&folder.join("events.jsonl"), &folder.join("state.json"), Vec::new()).unwrap()
+    }
+
+    fn started(pid: u32) -> Event {
+        Event::Started { plan: "demo".into(), version: "0".into(), pid, host: host::hostname() }
+    }
+
+    fn progress(done: usize, total: usize) -> Event {
+        let stage = Stage::Statistics;
+        Event::Progress { stage, done, total, rate: 1.0, eta_seconds: None, detail: None }
+    }
+
+    #[test]
+    fn a_run_is_running_only_while_its_lock_is_held() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(of(folder.path()).standing, Standing::Waiting);
+        let lock = RunLock::take(folder.path()).unwrap();
+        assert_eq!(of(folder.path()).standing, Standing::Running, "before its first word");
+        let log = log(folder.path());
+        log.emit(started(std::process::id()));
+        assert_eq!(of(folder.path()).standing, Standing::Running);
+        drop(lock);
+        assert_eq!(of(folder.path()).standing, Standing::Interrupted, "its worker died");
+        log.emit(Event::Failed { message: "full disk".into() });
+        let status = of(folder.path());
+        assert_eq!(status.standing, Standing::Failed);
+        assert_eq!(status.state.phase, Phase::Failed { message: "full disk".into() });
+    }
+
+    #[test]
+    fn the_end_counts_while_its_teller_still_holds_the_lock_and_not_when_another_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = RunLock::take(folder.path()).unwrap();
+        let log = log(folder.path());
+        log.emit(started(std::process::id()));
+        log.emit(Event::Finished { status: Status::Passed, exit_code: 0 });
+        assert_eq!(of(folder.path()).standing, Standing::Finished(Status::Passed));
+        log.emit(started(1));
+        log.emit(Event::Interrupted);
+        assert_eq!(of(folder.path()).standing, Standing::Running, "this process took it up again");
+        drop(lock);
+        assert_eq!(of(folder.path()).standing, Standing::Interrupted);
+    }
+
+    #[test]
+    fn progress_after_the_last_state_is_seen_and_so_is_a_log_without_a_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path());
+        log.emit(started(1));
+        log.emit(Event::StageStarted { stage: Stage::Statistics });
+        for total in 1..200 {
+            // A total that is reached is never held back.
+            log.emit(progress(total, total));
+        }
+        log.emit(Event::Warning { stage: None, message: "dark".into() });
+        let whole = log.state();
+        assert_eq!(of(folder.path()).state, whole);
+        fs::remove_file(folder.path().join("state.json")).unwrap();
+        assert_eq!(of(folder.path()).state, whole);
+        fs::write(folder.path().join("state.json"), "{\"plan\":").unwrap();
+        assert_eq!(of(folder.path()).state, whole, "a damaged state");
+    }
+}

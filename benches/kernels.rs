@@ -1,4 +1,5 @@
-//! The kernels on the layers of MobileNetV2 (224 × 224), per tier: `cargo bench --bench kernels`.
+//! The kernels on the layers of MobileNetV2 (224 × 224), and on depthwise windows of other networks, per tier:
+//! `cargo bench --bench kernels`.
 //!
 //! Criterion's throughput is in multiply-accumulates: elements per second are MAC/s.
 
@@ -30,7 +31,7 @@ const POINTWISE: [(usize, usize, usize, u32); 19] = [
     (49, 320, 1280, 1),
 ];
 
-/// Input side, channels, stride, and how often the layer occurs; kernels are 3 × 3, padding 1.
+/// Input side, channels, stride, and how often the layer occurs; kernels are 3 × 3.
 const DEPTHWISE: [(usize, usize, usize, u32); 10] = [
     (112, 32, 1, 1),
     (112, 96, 2, 1),
@@ -44,6 +45,10 @@ const DEPTHWISE: [(usize, usize, usize, u32); 10] = [
     (7, 960, 1, 3),
 ];
 
+/// Input side, channels, stride and kernel side of windows in MobileNetV3, EfficientNet and ConvNeXt.
+const WIDE_WINDOWS: [(usize, usize, usize, usize); 4] =
+    [(28, 120, 1, 5), (28, 240, 2, 5), (14, 480, 1, 5), (14, 384, 1, 7)];
+
 /// Bytes that look random: the same every time.
 fn bytes(len: usize) -> Vec<u8> {
     let mut state = 7u64;
@@ -54,8 +59,10 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
+/// Weights that lie around 0 as those of networks do.
 fn weights(len: usize) -> Vec<i8> {
-    bytes(len).into_iter().map(|byte| byte as i8).collect()
+    let sum = |four: &[u8]| four.iter().map(|byte| i32::from(*byte) - 128).sum::<i32>();
+    bytes(4 * len).chunks_exact(4).map(|four| (sum(four) / 4).clamp(-127, 127) as i8).collect()
 }
 
 /// A layer, ready to run.
@@ -69,24 +76,26 @@ fn pointwise(isa: Isa, m: usize, k: usize, n: usize) -> Layer {
     Box::new(move || weights.pointwise(black_box(&a), k, m, black_box(&mut out), n))
 }
 
-fn depthwise(isa: Isa, side: usize, channels: usize, stride: usize) -> (Layer, usize) {
+/// Windows of `kernel` × `kernel` whose padding keeps the size.
+fn depthwise(isa: Isa, side: usize, channels: usize, stride: usize, kernel: usize) -> (Layer, usize) {
     let (mult, bias) = (vec![0.003; channels], vec![100; channels]);
     let output = Output::U8 { mult: &mult, zero_point: 99, lo: 0, hi: 255 };
-    let weights = DepthwiseWeights::pack(isa, channels, [3, 3], &weights(channels * 9), &bias, 131, output);
+    let (taps, shape) = (kernel * kernel, [kernel; 2]);
+    let weights = DepthwiseWeights::pack(isa, channels, shape, &weights(channels * taps), &bias, 131, output);
     let out_side = (side - 1) / stride + 1;
     let geometry = Geometry {
         height: side,
         width: side,
         out_height: out_side,
         out_width: out_side,
-        kernel: [3, 3],
+        kernel: shape,
         stride: [stride; 2],
         dilation: [1, 1],
-        pad_top: 1,
-        pad_left: 1,
+        pad_top: kernel / 2,
+        pad_left: kernel / 2,
     };
     let (x, mut out) = (bytes(side * side * channels + SLACK), vec![0; out_side * out_side * channels]);
-    let macs = out_side * out_side * channels * 9;
+    let macs = out_side * out_side * channels * taps;
     (Box::new(move || weights.run(black_box(&x), &geometry, black_box(&mut out))), macs)
 }
 
@@ -118,10 +127,15 @@ fn mobilenet_v2(c: &mut Criterion) {
             .map(|&(m, k, n, times)| (format!("{m}x{k}x{n}"), pointwise(isa, m, k, n), m * k * n, times));
         group(c, &format!("pointwise/{}", isa.name()), layers.collect());
         let layers = DEPTHWISE.iter().map(|&(side, channels, stride, times)| {
-            let (layer, macs) = depthwise(isa, side, channels, stride);
+            let (layer, macs) = depthwise(isa, side, channels, stride, 3);
             (format!("{side}x{side}x{channels}/{stride}"), layer, macs, times)
         });
         group(c, &format!("depthwise/{}", isa.name()), layers.collect());
+        let layers = WIDE_WINDOWS.iter().map(|&(side, channels, stride, kernel)| {
+            let (layer, macs) = depthwise(isa, side, channels, stride, kernel);
+            (format!("{side}x{side}x{channels}/{stride}, {kernel}x{kernel}"), layer, macs, 1)
+        });
+        group(c, &format!("wide windows/{}", isa.name()), layers.collect());
     }
 }
 

@@ -36,7 +36,7 @@ pub struct GemmWeights {
 enum Packed {
     Scalar(scalar::Gemm),
     #[cfg(target_arch = "x86_64")]
-    Avx2(Panels),
+    Avx2(avx2::Panels),
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Panels),
 }
@@ -53,10 +53,10 @@ impl Packed {
             (Isa::Avx512Vnni, Store::F32) => {
                 return Packed::Avx512Vnni(Panels::pack(&avx512_vnni::SCHEME_F32, product));
             }
-            (Isa::Avx2, Store::U8 { .. }) => {
-                return Packed::Avx2(Panels::pack(&avx2::SCHEME_U8, product));
+            (Isa::Avx2, _) => {
+                let is_bytes = matches!(store, Store::U8 { .. });
+                return Packed::Avx2(avx2::Panels::pack(product, is_bytes));
             }
-            (Isa::Avx2, Store::F32) => return Packed::Avx2(Panels::pack(&avx2::SCHEME_F32, product)),
             (Isa::Scalar, _) => {}
         }
         Packed::Scalar(scalar::Gemm::new(product))

@@ -20,9 +20,6 @@ pub(super) struct Block {
     pub weights: usize,
     /// Where its biases and factors start.
     pub lanes: usize,
-    /// Whether weights are stored as bytes; otherwise as i16, where bytes could overflow the 16-bit sums of
-    /// pairs.
-    pub bytes: bool,
 }
 
 /// The packed weights, biases and factors of a product.
@@ -45,9 +42,6 @@ pub(super) struct Scheme {
     pub split: fn(usize) -> Vec<usize>,
     /// Whether channels are interleaved for a byte store.
     pub interleave: bool,
-    /// Whether pairs of products are summed in 16 bits, so that blocks where this could overflow need wide
-    /// weights.
-    pub sixteen_bit_pairs: bool,
 }
 
 /// The weights `[n][taps][k]` of a product with their biases and output factors.
@@ -73,16 +67,6 @@ impl Product<'_> {
         four
     }
 
-    /// Whether `x₀w₀ + x₁w₁` stays within i16 for every u8 `x` and every pair of weights that are summed first.
-    fn pairs_fit_i16(&self, channels: std::ops::Range<usize>) -> bool {
-        let fits = |pair: &[i8]| {
-            let sum = |part: fn(i32) -> i32| 255 * pair.iter().map(|&w| part(i32::from(w))).sum::<i32>();
-            sum(|w| w.max(0)) <= i32::from(i16::MAX) && sum(|w| w.min(0)) >= i32::from(i16::MIN)
-        };
-        let rows = &self.weights[channels.start * self.taps * self.k..channels.end * self.taps * self.k];
-        rows.chunks_exact(self.k).all(|row| row.chunks(2).all(fits))
-    }
-
     /// Whether `f32(acc) · factor` is below 2³⁰ for every input: the vector conversions to i32 have no
     /// saturation. Only factors that saturate nearly every output can exceed it.
     pub(super) fn results_fit_i32(&self) -> bool {
@@ -104,11 +88,10 @@ impl Panels {
         let (mut first, mut weights, mut lanes) = (0, 0, 0);
         for vectors in parts {
             let channels = (n - first).min(vectors * scheme.lanes);
-            let bytes = !scheme.sixteen_bit_pairs || product.pairs_fit_i16(first..first + channels);
-            blocks.push(Block { first, channels, vectors, weights, lanes, bytes });
+            blocks.push(Block { first, channels, vectors, weights, lanes });
             first += channels;
             lanes += vectors * scheme.lanes;
-            weights += vectors * scheme.lanes * taps * groups * if bytes { 4 } else { 8 };
+            weights += vectors * scheme.lanes * taps * groups * 4;
         }
         let mut panels = Panels {
             taps,
@@ -132,19 +115,10 @@ impl Panels {
                 for vector in 0..block.vectors {
                     let fours =
                         (0..scheme.lanes).map(|lane| product.group(channel(vector, lane), tap, group));
-                    if block.bytes {
-                        for (lane, four) in fours.enumerate() {
-                            panels.weights[at + lane * 4..][..4].copy_from_slice(&four);
-                        }
-                        at += scheme.lanes * 4;
-                    } else {
-                        // Even inputs, then odd ones: how the kernel splits the bytes of a group.
-                        for (lane, [w0, w1, w2, w3]) in fours.enumerate() {
-                            put_i16(&mut panels.weights[at + lane * 4..], [w0, w2]);
-                            put_i16(&mut panels.weights[at + (scheme.lanes + lane) * 4..], [w1, w3]);
-                        }
-                        at += scheme.lanes * 8;
+                    for (lane, four) in fours.enumerate() {
+                        panels.weights[at + lane * 4..][..4].copy_from_slice(&four);
                     }
+                    at += scheme.lanes * 4;
                 }
             }
             for vector in 0..block.vectors {
@@ -194,18 +168,5 @@ mod tests {
             channels.sort_unstable();
             assert!(channels.iter().copied().eq(0..vectors * lanes), "{vectors} x {lanes}");
         }
-    }
-
-    #[test]
-    fn pairs_are_judged_by_their_worst_inputs() {
-        let fit = |weights: &[i8]| {
-            let (n, taps, k) = (1, 1, weights.len());
-            Product { n, taps, k, weights, bias: &[0], factors: &[1.0] }.pairs_fit_i16(0..1)
-        };
-        assert!(fit(&[64, 64, -64, -64]));
-        assert!(fit(&[127, -128, 127, 1]));
-        assert!(!fit(&[127, 2]));
-        assert!(!fit(&[0, 0, -100, -29]));
-        assert!(fit(&[0, 127, 127]), "the last weight of an odd row has no partner");
     }
 }

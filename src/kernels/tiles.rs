@@ -50,8 +50,8 @@ impl Tile<'_> {
     }
 }
 
-/// Multiplies `m` rows by all blocks and stores them at `out`, rows `ldo` elements apart. `tiles(vectors, bytes)`
-/// are the tile functions for a block of that many vectors, by height − 1.
+/// Multiplies `m` rows by all blocks and stores them at `out`, rows `ldo` elements apart. `tiles(vectors)` are
+/// the tile functions for a block of that many vectors, by height − 1.
 ///
 /// # Safety
 /// The machine has the instructions of `tiles`, and `panels` were packed in the order that these expect; each row
@@ -66,7 +66,7 @@ pub(super) unsafe fn run_tiles(
     m: usize,
     out: *mut u8,
     ldo: usize,
-    tiles: impl Fn(usize, bool) -> &'static [TileFn],
+    tiles: impl Fn(usize) -> &'static [TileFn],
 ) {
     let row_bytes = match rows {
         Rows::Strided(lda) => lda,
@@ -81,7 +81,7 @@ pub(super) unsafe fn run_tiles(
     for chunk_first in (0..m).step_by(chunk) {
         let chunk_rows = chunk.min(m - chunk_first);
         for block in &panels.blocks {
-            let tiles = tiles(block.vectors, block.bytes);
+            let tiles = tiles(block.vectors);
             for_each_tile(chunk_rows, tiles.len(), |first, height| {
                 let first = chunk_first + first;
                 let (a, lda, offsets, pad_row) = match rows {

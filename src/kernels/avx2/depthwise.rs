@@ -1,5 +1,9 @@
 //! Depthwise convolution, 16 channels at a time: the bytes of two taps are widened to 16 bits and interleaved,
-//! so that `vpmaddwd` sums both taps of each channel exactly.
+//! so that `vpmaddwd` sums both taps of each channel exactly. Two forms:
+//!
+//! - *rows* ([`rows`]): strides 1 and 2, no dilation. Neighbouring pixels of a row are interleaved once, for all
+//!   windows that they are part of.
+//! - *windows*: anything else, each window on its own.
 
 use std::arch::x86_64::*;
 
@@ -7,11 +11,12 @@ use super::super::buffer::Aligned;
 use super::super::layout::{channel_of, put_i16};
 use super::super::types::{Geometry, Output};
 use super::super::windows::for_each_window;
+use super::rows::Rows;
 use super::{Bytes, LANES};
 
 /// Vectors, and bytes, of a block.
 const VECTORS: usize = 2;
-const BLOCK: usize = VECTORS * LANES;
+pub(super) const BLOCK: usize = VECTORS * LANES;
 
 /// Packed depthwise weights.
 #[derive(Debug)]
@@ -28,6 +33,7 @@ pub(in super::super) struct Depthwise {
     mult: Aligned<f32>,
     /// One pixel of padding.
     padding: Aligned<u8>,
+    rows: Rows,
 }
 
 impl Depthwise {
@@ -55,6 +61,7 @@ impl Depthwise {
             bias: Aligned::zeros(lanes),
             mult: Aligned::zeros(lanes),
             padding: Aligned::zeros(lanes),
+            rows: Rows::new(kernel, weights, channels, input_zero_point),
         };
         packed.padding.fill(input_zero_point);
         for lane in 0..lanes {
@@ -80,6 +87,11 @@ impl Depthwise {
     pub(in super::super) unsafe fn run(&self, x: &[u8], geometry: &Geometry, out: &mut [u8]) {
         let bytes = Bytes::new(self.zero_point, self.lo, self.hi);
         let channels = self.channels;
+        if Rows::fits(geometry) {
+            // SAFETY: the caller's; biases and factors are in the order of two interleaved vectors.
+            unsafe { self.rows.run(x, geometry, &self.bias, &self.mult, &bytes, out) };
+            return;
+        }
         // The partner of a last odd tap has zero weights, so any readable pixel will do.
         for_each_window(x, channels, geometry, self.padding.as_ptr(), self.pairs * 2, |pixel, taps| {
             let out = out[pixel * channels..][..channels].as_mut_ptr();
@@ -113,7 +125,7 @@ impl Depthwise {
 /// 16 bytes can be read at `from`.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn widen(from: *const u8) -> __m256i {
+pub(super) unsafe fn widen(from: *const u8) -> __m256i {
     // SAFETY: the caller's.
     unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(from.cast())) }
 }

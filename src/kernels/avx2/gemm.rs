@@ -1,34 +1,48 @@
-//! Products: tiles of 4 rows × 2 vectors. Of the 16 registers 8 are accumulators, 2 hold weights, and the
-//! rest the input bytes of a row and the sums of pairs.
+//! Products. `vpmaddubsw` sums the products of two inputs in 16 bits, `vpmaddwd` by ones two such sums in 32: two
+//! multiplications for 32 products, where the same number of `vpmaddwd` on widened bytes would need as many and
+//! twice the additions. Packing sees to it that no sum can saturate ([`pairs`](super::pairs)).
+//!
+//! A tile of 6 rows × 2 vectors keeps 12 of the 16 registers as accumulators; the others hold ones, a selector, the
+//! selected inputs of a row, and products.
 
 use std::arch::x86_64::*;
 
-use super::super::gemm::Store;
-use super::super::layout::{Panels, Scheme};
+use super::super::gemm::{PAD, Store};
 use super::super::scalar::Rows;
-use super::super::tiles::{Tile, TileFn, run_tiles};
+use super::super::tiles::for_each_tile;
+use super::panels::{Panels, Step};
 use super::{Bytes, LANES};
 
-/// Layout for byte stores.
-pub(in super::super) const SCHEME_U8: Scheme =
-    Scheme { lanes: LANES, split, interleave: true, sixteen_bit_pairs: true };
+/// Input bytes that should stay in the first-level cache while all blocks of weights pass over them.
+const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Layout for f32 stores.
-pub(in super::super) const SCHEME_F32: Scheme =
-    Scheme { lanes: LANES, split, interleave: false, sixteen_bit_pairs: true };
-
-/// Blocks of 2 vectors, and one for what is left.
-fn split(vectors: usize) -> Vec<usize> {
-    let mut blocks = vec![2; vectors / 2];
-    blocks.resize(vectors.div_ceil(2), 1);
-    blocks
+/// One tile: a few rows times one block of channels.
+struct Tile<'a> {
+    a: *const u8,
+    lda: usize,
+    /// `[row][tap]`, if rows don't lie at even distances.
+    offsets: Option<&'a [i32]>,
+    pad_row: *const u8,
+    counts: &'a [u32],
+    steps: *const Step,
+    weights: *const i8,
+    bias: *const i32,
+    factors: *const f32,
+    /// The tile's first output; rows are `ldo` elements (of u8 or f32, as `store` says) apart.
+    out: *mut u8,
+    ldo: usize,
+    channels: usize,
+    store: Store,
 }
+
+/// Multiplies one tile; its height is fixed by the function.
+type TileFn = unsafe fn(&Tile<'_>);
 
 /// Multiplies `m` rows and stores them at `out`, rows `ldo` elements (of u8 or f32, as `store` says) apart.
 ///
 /// # Safety
-/// The machine has the tier's instructions and `panels` were packed with this file's scheme for `store`;
-/// otherwise as [`run_tiles`].
+/// The machine has the tier's instructions and `panels` were packed for `store`; each row and tap of `rows` lies in
+/// `a` (or is the padding row) with 15 readable bytes after its `k`; `m` rows of all channels can be written.
 pub(in super::super) unsafe fn run(
     panels: &Panels,
     store: Store,
@@ -38,31 +52,71 @@ pub(in super::super) unsafe fn run(
     out: *mut u8,
     ldo: usize,
 ) {
-    // SAFETY: the caller's; `tiles` has functions for the blocks of `split`.
-    unsafe { run_tiles(panels, store, a, rows, m, out, ldo, tiles) }
+    let row_bytes = match rows {
+        Rows::Strided(lda) => lda,
+        // Neighbouring windows share most of their bytes.
+        Rows::Indirect { .. } => panels.k * panels.taps.min(4),
+    };
+    let element = match store {
+        Store::U8 { .. } => 1,
+        Store::F32 => size_of::<f32>(),
+    };
+    // Chunks of one size: a small rest would read all weights for a few rows.
+    let chunks = m.div_ceil((CHUNK_BYTES / row_bytes).clamp(48, 4096)).max(1);
+    let chunk = m.div_ceil(chunks).max(1);
+    for chunk_first in (0..m).step_by(chunk) {
+        let chunk_rows = chunk.min(m - chunk_first);
+        for block in &panels.blocks {
+            let tiles = tiles(block.vectors);
+            for_each_tile(chunk_rows, tiles.len(), |first, height| {
+                let first = chunk_first + first;
+                let (a, lda, offsets, pad_row) = match rows {
+                    Rows::Strided(lda) => (a[first * lda..].as_ptr(), lda, None, std::ptr::null()),
+                    Rows::Indirect { offsets, pad_row } => {
+                        (a.as_ptr(), 0, Some(&offsets[first * panels.taps..]), pad_row.as_ptr())
+                    }
+                };
+                let tile = Tile {
+                    a,
+                    lda,
+                    offsets,
+                    pad_row,
+                    counts: &block.counts,
+                    steps: panels.steps[block.steps..].as_ptr(),
+                    weights: panels.weights[block.weights..].as_ptr(),
+                    bias: panels.bias[block.lanes..].as_ptr(),
+                    factors: panels.factors[block.lanes..].as_ptr(),
+                    // SAFETY: row `first` and channel `block.first` are within what the caller lets us write.
+                    out: unsafe { out.add((first * ldo + block.first) * element) },
+                    ldo,
+                    channels: block.channels,
+                    store,
+                };
+                // SAFETY: the tile's rows and channels are within the caller's; the steps, weights, biases and
+                // factors of the block follow the pointers.
+                unsafe { tiles[height - 1](&tile) }
+            });
+        }
+    }
 }
 
-/// The tile functions for blocks of `vectors` vectors whose weights are bytes, or not, by height − 1.
-fn tiles(vectors: usize, bytes: bool) -> &'static [TileFn] {
+/// The tile functions for blocks of `vectors` vectors, by height − 1.
+fn tiles(vectors: usize) -> &'static [TileFn] {
     macro_rules! heights {
-        ($vectors:literal, $bytes:literal: $($rows:literal)*) => {
-            &[$(multiply::<$rows, $vectors, $bytes>),*]
-        };
+        ($vectors:literal: $($rows:literal)*) => { &[$(multiply::<$rows, $vectors>),*] };
     }
-    match (vectors, bytes) {
-        (2, true) => heights!(2, true: 1 2 3 4),
-        (2, false) => heights!(2, false: 1 2 3 4),
-        (_, true) => heights!(1, true: 1 2 3 4 5 6 7 8),
-        (_, false) => heights!(1, false: 1 2 3 4 5 6 7 8),
+    match vectors {
+        2 => heights!(2: 1 2 3 4 5 6),
+        _ => heights!(1: 1 2 3 4 5 6 7 8 9 10),
     }
 }
 
 /// # Safety
 /// As [`run`], for the rows and channels of this tile.
 #[target_feature(enable = "avx2")]
-unsafe fn multiply<const ROWS: usize, const VECTORS: usize, const BYTES: bool>(tile: &Tile<'_>) {
-    // SAFETY: weights, biases and factors are packed for `VECTORS` vectors at each of `taps · depth / 4` steps;
-    // rows can be read up to `depth` and written up to `channels`.
+unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
+    // SAFETY: weights, biases and factors are packed for `VECTORS` vectors at each step; a step reads 16 bytes of a row
+    // from an input on, so at most 15 beyond it; rows can be written up to `channels`.
     unsafe {
         let mut acc = [[_mm256_setzero_si256(); VECTORS]; ROWS];
         for j in 0..VECTORS {
@@ -72,33 +126,32 @@ unsafe fn multiply<const ROWS: usize, const VECTORS: usize, const BYTES: bool>(t
             }
         }
         let ones = _mm256_set1_epi16(1);
-        let even_bytes = _mm256_set1_epi16(0xFF);
-        let mut weights = tile.weights;
-        for tap in 0..tile.taps {
+        let (mut weights, mut step) = (tile.weights, tile.steps);
+        for (tap, &count) in tile.counts.iter().enumerate() {
             let mut rows = [std::ptr::null::<u8>(); ROWS];
             for (r, row) in rows.iter_mut().enumerate() {
-                *row = tile.row(r, tap);
+                *row = match tile.offsets {
+                    None => tile.a.add(r * tile.lda),
+                    Some(offsets) => match *offsets.get_unchecked(r * tile.counts.len() + tap) {
+                        PAD => tile.pad_row,
+                        offset => tile.a.add(offset as usize),
+                    },
+                };
             }
-            let mut k = 0;
-            while k < tile.depth {
+            for _ in 0..count {
+                let at = (*step).at as usize;
+                let select = _mm256_set1_epi32(i32::from_ne_bytes((*step).select));
                 for (acc, row) in acc.iter_mut().zip(rows) {
-                    let x = _mm256_set1_epi32(row.add(k).cast::<i32>().read_unaligned());
+                    let sixteen = _mm256_broadcastsi128_si256(_mm_loadu_si128(row.add(at).cast()));
+                    let x = _mm256_shuffle_epi8(sixteen, select);
                     for (j, acc) in acc.iter_mut().enumerate() {
-                        let sums = if BYTES {
-                            let w = _mm256_load_si256(weights.add(32 * j).cast());
-                            _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), ones)
-                        } else {
-                            let even = _mm256_load_si256(weights.add(64 * j).cast());
-                            let odd = _mm256_load_si256(weights.add(64 * j + 32).cast());
-                            let (x_even, x_odd) =
-                                (_mm256_and_si256(x, even_bytes), _mm256_srli_epi16::<8>(x));
-                            _mm256_add_epi32(_mm256_madd_epi16(x_even, even), _mm256_madd_epi16(x_odd, odd))
-                        };
+                        let w = _mm256_load_si256(weights.add(32 * j).cast());
+                        let sums = _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), ones);
                         *acc = _mm256_add_epi32(*acc, sums);
                     }
                 }
-                weights = weights.add(VECTORS * if BYTES { 32 } else { 64 });
-                k += 4;
+                weights = weights.add(32 * VECTORS);
+                step = step.add(1);
             }
         }
         match tile.store {

@@ -1,12 +1,16 @@
-//! The AVX2 tier. There is no dot product of bytes; sums of two products are either exact in 16 bits
-//! (`vpmaddubsw`, where the weights allow it) or made from bytes widened to 16 bits (`vpmaddwd`).
+//! The AVX2 tier. There is no four-way dot product of bytes: products are summed in pairs, in 16 bits where packing
+//! proves that they fit (`vpmaddubsw`), else from bytes widened to 16 bits (`vpmaddwd`).
 #![allow(unsafe_code)]
 
 mod depthwise;
 mod gemm;
+mod pairs;
+mod panels;
+mod rows;
 
 pub(super) use depthwise::Depthwise;
-pub(super) use gemm::{SCHEME_F32, SCHEME_U8, run};
+pub(super) use gemm::run;
+pub(super) use panels::Panels;
 
 use std::arch::x86_64::*;
 

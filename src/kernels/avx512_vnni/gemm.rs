@@ -13,12 +13,10 @@ use super::super::tiles::{Tile, TileFn, run_tiles};
 use super::{Bytes, LANES};
 
 /// Layout for byte stores.
-pub(in super::super) const SCHEME_U8: Scheme =
-    Scheme { lanes: LANES, split, interleave: true, sixteen_bit_pairs: false };
+pub(in super::super) const SCHEME_U8: Scheme = Scheme { lanes: LANES, split, interleave: true };
 
 /// Layout for f32 stores.
-pub(in super::super) const SCHEME_F32: Scheme =
-    Scheme { lanes: LANES, split, interleave: false, sixteen_bit_pairs: false };
+pub(in super::super) const SCHEME_F32: Scheme = Scheme { lanes: LANES, split, interleave: false };
 
 /// Blocks of 4 vectors, whose stores are the cheapest; the rest in blocks of 2 or 3 where it can be, as tiles
 /// of a single vector load more than they multiply.
@@ -48,7 +46,7 @@ pub(in super::super) unsafe fn run(
     ldo: usize,
 ) {
     // SAFETY: the caller's; `tiles` has functions for the blocks of `split`.
-    unsafe { run_tiles(panels, store, a, rows, m, out, ldo, |vectors, _| tiles(vectors)) }
+    unsafe { run_tiles(panels, store, a, rows, m, out, ldo, tiles) }
 }
 
 /// The tile functions for blocks of `vectors`, by height − 1.

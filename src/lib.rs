@@ -16,6 +16,7 @@
 //! | [`project`] | files on disk: atomic writes, locks, hashes, manifests |
 //! | [`run`] | one piece of work: plan, events, worker, gates |
 //! | [`cli`] | the command line |
+//! | [`tui`] | the workbench in the terminal; never runs a model |
 
 pub mod cli;
 pub mod dataset;
@@ -28,3 +29,4 @@ pub mod project;
 pub mod quantize;
 pub mod report;
 pub mod run;
+pub mod tui;

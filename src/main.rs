@@ -1,18 +1,36 @@
 //! The `calib8` command: parse, run, map the result to an exit code.
 
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use calib8::cli;
-use clap::Parser;
+use calib8::cli::{self, Cli};
+use calib8::tui::{self, Exit};
+use clap::{CommandFactory, Parser};
 
 fn main() -> ExitCode {
     // Rust ignores SIGPIPE, so a reader that goes away shows as an error of a write, which `cli`
     // takes for what it is; the default action would end a run that somebody piped into `head`.
-    let cli = cli::Cli::parse();
-    let code = cli::execute(&cli).unwrap_or_else(|error| {
-        let _ = writeln!(std::io::stderr(), "error: {}", cli::error_text(&error));
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Some(command) => cli::execute(command),
+        None if io::stdin().is_terminal() && io::stdout().is_terminal() => workbench(),
+        None => {
+            // Nobody sits there: the same answer as to a command that is missing.
+            let _ = write!(io::stderr(), "{}", Cli::command().render_help());
+            return ExitCode::from(2);
+        }
+    };
+    let code = result.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "error: {}", cli::error_text(&error));
         cli::exit_code(&error)
     });
     ExitCode::from(code)
+}
+
+fn workbench() -> anyhow::Result<u8> {
+    Ok(match tui::open()? {
+        Exit::Quit => 0,
+        Exit::Hangup => 129,
+        Exit::Terminated => 143,
+    })
 }

@@ -26,16 +26,19 @@ Exit codes:
   1    failed
   2    wrong usage or run file
   3    a gate failed
+  129  the terminal of the workbench went away
   130  interrupted";
 
 /// Make neural networks fast on CPUs: calibrate an ONNX model to INT8, measure how much faster it
 /// became, and see image by image where its predictions changed.
+///
+/// Without a command, calib8 opens its workbench on the terminal.
 #[derive(Debug, Parser)]
-#[command(name = "calib8", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "calib8", version, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// What to do.
+    /// What to do; without it, the workbench opens.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// The subcommands.
@@ -62,8 +65,8 @@ pub enum Command {
 ///
 /// # Errors
 /// The command failed; [`exit_code`] says how.
-pub fn execute(cli: &Cli) -> anyhow::Result<u8> {
-    match &cli.command {
+pub fn execute(command: &Command) -> anyhow::Result<u8> {
+    match command {
         Command::Run(args) => run::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Compare(args) => compare::run(args),

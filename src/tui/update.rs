@@ -1,0 +1,148 @@
+//! From what happened to the next state: pure, so that tests and random walks run it without a
+//! terminal. What must be done outside comes back as effects.
+
+use super::action::{Action, spec};
+use super::app::{App, Exit, Tab};
+use super::keymap::Key;
+use super::message::{Effect, Msg};
+use super::overlay::{self, Commands, Messages, Overlay};
+use super::tabs::{optimize, performance, projects, report};
+use super::theme::Theme;
+
+/// Takes one message in. The caller has set `app.now`.
+pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
+    match msg {
+        Msg::Key(key) => on_key(app, key),
+        Msg::Paste(text) => {
+            let line = text.lines().next().unwrap_or_default();
+            line.chars().filter(|c| !c.is_control()).flat_map(|c| typed(app, Key::char(c))).collect()
+        }
+        Msg::Resize(width, height) => {
+            app.size = (width, height);
+            Vec::new()
+        }
+        Msg::Time => {
+            let now = app.now;
+            app.hint.take_if(|(_, until)| *until <= now);
+            app.notice_until.take_if(|until| *until <= now);
+            Vec::new()
+        }
+        Msg::Say(level, text) => {
+            app.say(level, text);
+            Vec::new()
+        }
+        Msg::Open(subject) => {
+            app.subject = Some(subject);
+            let opened = [performance::opened, report::opened];
+            opened.into_iter().flat_map(|opened| opened(app)).collect()
+        }
+        Msg::Projects(msg) => projects::update(app, msg),
+        Msg::Optimize(msg) => optimize::update(app, msg),
+        Msg::Performance(msg) => performance::update(app, msg),
+        Msg::Report(msg) => report::update(app, msg),
+    }
+}
+
+/// The effects with which the workbench opens.
+pub fn start(app: &mut App) -> Vec<Effect> {
+    projects::start(app)
+}
+
+fn on_key(app: &mut App, key: Key) -> Vec<Effect> {
+    app.hint = None;
+    app.notice_until = None;
+    // Whatever has the keyboard, this leaves.
+    if app.keymap.keys(Action::Quit).contains(&key) && key.ctrl {
+        return perform(app, Action::Quit);
+    }
+    if app.overlay.is_some() {
+        return overlay::on_key(app, key);
+    }
+    if app.state().typing() {
+        return app.state_mut().on_key(key);
+    }
+    match app.keymap.action(key, app.tab) {
+        Some(action) => attempt(app, action),
+        None => {
+            let help = app.keymap.shown(Action::Help);
+            app.hint(format!("{key} does nothing here; {help} shows the keys"));
+            Vec::new()
+        }
+    }
+}
+
+/// A character that was pasted: only where text is expected, never as a command.
+fn typed(app: &mut App, key: Key) -> Vec<Effect> {
+    match &app.overlay {
+        Some(Overlay::Commands(_)) => overlay::on_key(app, key),
+        None if app.state().typing() => app.state_mut().on_key(key),
+        _ => Vec::new(),
+    }
+}
+
+/// Does what can be done, and says why where it can't. An action of another tab goes there first.
+pub fn attempt(app: &mut App, action: Action) -> Vec<Effect> {
+    let home = match action {
+        Action::Projects(_) => Some(Tab::Projects),
+        Action::Optimize(_) => Some(Tab::Optimize),
+        Action::Performance(_) => Some(Tab::Performance),
+        Action::Report(_) => Some(Tab::Report),
+        _ => None,
+    };
+    if let Err(reason) = action.enabled(app) {
+        let what = spec(action).map_or("", |spec| spec.description);
+        app.hint(format!("can't {what}: {reason}"));
+        return Vec::new();
+    }
+    let mut effects = match home {
+        Some(tab) if tab != app.tab => perform(app, Action::ShowTab(tab)),
+        _ => Vec::new(),
+    };
+    effects.extend(perform(app, action));
+    effects
+}
+
+fn perform(app: &mut App, action: Action) -> Vec<Effect> {
+    match action {
+        Action::ShowTab(tab) => return show(app, tab),
+        Action::NextTab => return show(app, app.tab.beside(1)),
+        Action::PreviousTab => return show(app, app.tab.beside(Tab::ALL.len() - 1)),
+        Action::Help => app.overlay = Some(Overlay::Commands(Commands::help(app))),
+        Action::Palette => app.overlay = Some(Overlay::Commands(Commands::palette(app))),
+        Action::Messages => app.overlay = Some(Overlay::Messages(Messages::new(app.messages.len()))),
+        Action::Theme => {
+            app.theme = Theme::new(app.theme.name.next(), app.theme.ascii);
+            let name = app.theme.name.name();
+            app.hint(format!("theme {name}"));
+        }
+        Action::Redraw => return vec![Effect::Redraw],
+        Action::Suspend => return vec![Effect::Suspend],
+        Action::Back => {
+            if !app.state_mut().back() {
+                app.exit = Some(Exit::Quit);
+            }
+        }
+        Action::Quit => app.exit = Some(Exit::Quit),
+        Action::Move(step) => return app.state_mut().step(step),
+        Action::Sort | Action::ReverseSort => {
+            if let Some(table) = app.state_mut().table_mut() {
+                if action == Action::Sort { table.sort_by_next() } else { table.reverse() }
+            }
+            app.state_mut().sorted();
+        }
+        Action::Projects(action) => return projects::perform(app, action),
+        Action::Optimize(action) => return optimize::perform(app, action),
+        Action::Performance(action) => return performance::perform(app, action),
+        Action::Report(action) => return report::perform(app, action),
+    }
+    Vec::new()
+}
+
+fn show(app: &mut App, tab: Tab) -> Vec<Effect> {
+    app.tab = tab;
+    match tab {
+        Tab::Projects | Tab::Optimize => Vec::new(),
+        Tab::Performance => performance::shown(app),
+        Tab::Report => report::shown(app),
+    }
+}

@@ -1,0 +1,66 @@
+//! The last row: why a key did nothing, else the last message, else the keys.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use crate::tui::action::{Action, Context, specs};
+use crate::tui::app::{App, Level};
+use crate::tui::text::fit;
+
+/// Draws it.
+pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
+    let width = usize::from(area.width.saturating_sub(1));
+    if let Some((hint, _)) = &app.hint {
+        let line = fit(&Line::styled(hint.clone(), app.theme.warning), width);
+        buffer.set_line(area.x + 1, area.y, &line, area.width);
+    } else if let Some(notice) = app.notice() {
+        let (word, style) = match notice.level {
+            Level::Done => ("", app.theme.text),
+            Level::Warning => ("note: ", app.theme.warning),
+            Level::Error => ("error: ", app.theme.worse),
+        };
+        let mut text = notice.text.lines().next().unwrap_or_default().to_string();
+        let more = notice.text.lines().nth(1).is_some() || word.len() + text.chars().count() > width;
+        if more {
+            let room = width.saturating_sub(word.len() + 16);
+            text = crate::tui::text::shorten(&text, room);
+            text += &format!("   {} all of it", app.keymap.shown(Action::Messages));
+        }
+        let line = Line::from(vec![Span::styled(word, style), Span::styled(text, style)]);
+        buffer.set_line(area.x + 1, area.y, &fit(&line, width), area.width);
+    } else {
+        keys(app, area, buffer);
+    }
+}
+
+/// The keys of this tab, and on the right those that hold everywhere.
+fn keys(app: &App, area: Rect, buffer: &mut Buffer) {
+    let hints = |context: Context| {
+        let shown = specs().filter(move |spec| spec.context == context && spec.hint.is_some());
+        shown.flat_map(|spec| {
+            let possible = spec.action.enabled(app).is_ok();
+            let (key, word) = match possible {
+                true => (app.theme.accent, app.theme.text),
+                false => (app.theme.disabled, app.theme.disabled),
+            };
+            let hint = spec.hint.unwrap_or_default();
+            [
+                Span::styled(format!(" {} ", app.keymap.shown(spec.action)), key),
+                Span::styled(format!("{hint} "), word),
+            ]
+        })
+    };
+    let right = Line::from_iter(hints(Context::Everywhere));
+    let room = area.width.saturating_sub(right.width() as u16 + 1);
+    let mut left = Line::default();
+    for pair in hints(Context::Tab(app.tab)).collect::<Vec<_>>().chunks(2) {
+        let width: usize = pair.iter().map(Span::width).sum();
+        if left.width() + width > usize::from(room) {
+            break;
+        }
+        left.spans.extend(pair.iter().cloned());
+    }
+    buffer.set_line(area.x, area.y, &left, room);
+    buffer.set_line(area.x + room, area.y, &right, area.width - room);
+}

@@ -1,0 +1,108 @@
+//! What lies over a tab.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use crate::tui::action::Spec;
+use crate::tui::app::{App, Level};
+use crate::tui::keymap::Key;
+use crate::tui::overlay::{Commands, Confirm, Messages, Overlay};
+use crate::tui::text::wrap;
+use crate::tui::widgets::popup::popup;
+use crate::tui::widgets::table::{self, Column};
+
+/// Draws it, if one is open.
+pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
+    match &app.overlay {
+        None => {}
+        Some(Overlay::Commands(commands)) => draw_commands(app, commands, area, buffer),
+        Some(Overlay::Messages(messages)) => draw_messages(app, messages, area, buffer),
+        Some(Overlay::Confirm(confirm)) => draw_confirm(app, confirm, area, buffer),
+    }
+}
+
+const COMMAND_COLUMNS: [Column; 4] = [
+    Column::text("Key", 9, 0),
+    Column::growing("What", 40),
+    Column::text("Where", 15, 2),
+    Column::text("Name in keys.yaml", 17, 1),
+];
+
+fn draw_commands(app: &App, commands: &Commands, area: Rect, buffer: &mut Buffer) {
+    let found = commands.found(app);
+    let keys = "type to search · Enter runs · Esc closes";
+    let inner = popup(area, buffer, &app.theme, (100, 34), commands.title, keys);
+    if inner.height < 4 {
+        return;
+    }
+    buffer.set_string(inner.x, inner.y, "› ", app.theme.accent);
+    let input = Rect { x: inner.x + 2, width: inner.width - 2, height: 1, ..inner };
+    commands.input.draw(input, buffer, &app.theme);
+    let list = Rect { y: inner.y + 1, height: inner.height - 1, ..inner };
+    if found.is_empty() {
+        buffer.set_stringn(list.x, list.y + 1, "nothing fits", usize::from(list.width), app.theme.dim);
+        return;
+    }
+    table::draw(list, buffer, &app.theme, &COMMAND_COLUMNS, &commands.table, |at| {
+        found.get(at).map(|spec| command_row(app, spec)).unwrap_or_default()
+    });
+}
+
+fn command_row(app: &App, spec: &Spec) -> Vec<Line<'static>> {
+    let keys = app.keymap.keys(spec.action).iter().map(Key::to_string).collect::<Vec<_>>().join(" ");
+    let what = match spec.action.enabled(app) {
+        Ok(()) => Line::styled(spec.description, app.theme.text),
+        Err(reason) => Line::styled(format!("{}: {reason}", spec.description), app.theme.disabled),
+    };
+    vec![
+        Line::styled(keys, app.theme.accent),
+        what,
+        Line::styled(spec.context.title(), app.theme.dim),
+        Line::styled(spec.id, app.theme.dim),
+    ]
+}
+
+fn draw_messages(app: &App, messages: &Messages, area: Rect, buffer: &mut Buffer) {
+    let inner = popup(area, buffer, &app.theme, (110, 30), "Messages", "Esc closes");
+    if app.messages.is_empty() {
+        buffer.set_stringn(inner.x, inner.y, "none yet", usize::from(inner.width), app.theme.dim);
+        return;
+    }
+    let mut y = inner.y;
+    // The newest is the first row, the one under the cursor stands on top.
+    for notice in app.messages.iter().rev().skip(messages.table.selected()) {
+        let (word, style) = match notice.level {
+            Level::Done => ("", app.theme.text),
+            Level::Warning => ("note: ", app.theme.warning),
+            Level::Error => ("error: ", app.theme.worse),
+        };
+        let seconds = notice.at.as_secs();
+        let time = format!("{:2}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let room = usize::from(inner.width.saturating_sub(10));
+        for (at, line) in wrap(&format!("{word}{}", notice.text), room).into_iter().enumerate() {
+            if y >= inner.bottom() {
+                return;
+            }
+            let time = if at == 0 { time.as_str() } else { "" };
+            let spans = vec![Span::styled(format!("{time:<10}"), app.theme.dim), Span::styled(line, style)];
+            buffer.set_line(inner.x, y, &Line::from(spans), inner.width);
+            y += 1;
+        }
+    }
+}
+
+fn draw_confirm(app: &App, confirm: &Confirm, area: Rect, buffer: &mut Buffer) {
+    let width = 70.min(area.width.saturating_sub(2));
+    let room = usize::from(width.saturating_sub(4));
+    let question = wrap(&confirm.question, room);
+    let details: Vec<String> = confirm.details.iter().flat_map(|line| wrap(line, room)).collect();
+    let height = (question.len() + details.len()) as u16 + 3;
+    let keys = format!("Enter {} · Esc leave it", confirm.verb);
+    let inner = popup(area, buffer, &app.theme, (width, height), "Please confirm", &keys);
+    let lines = question.into_iter().map(|line| Line::styled(line, app.theme.heading));
+    let details = details.into_iter().map(|line| Line::styled(line, app.theme.text));
+    for (y, line) in (inner.y..inner.bottom()).zip(lines.chain([Line::default()]).chain(details)) {
+        buffer.set_line(inner.x, y, &line, inner.width);
+    }
+}

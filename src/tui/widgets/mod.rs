@@ -1,0 +1,5 @@
+//! Parts that every tab draws with.
+
+pub mod input;
+pub mod popup;
+pub mod table;

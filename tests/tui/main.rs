@@ -1,0 +1,10 @@
+//! The workbench without a terminal: keys go in, screens come out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+mod bytes;
+mod keys;
+mod screens;
+mod walks;

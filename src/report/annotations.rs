@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::metrics::paired_drop;
-use super::{Cell, Column, Outcome, Row};
+use super::{Cell, Column, Kind, Outcome, Row};
 
 /// Evaluation of both models against annotations: one row for each labelled image, sorted by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,32 +109,47 @@ impl AnnotationRow {
 }
 
 impl Row for AnnotationRow {
+    const KIND: Kind = Kind::Annotations;
+
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::new("image", "Image", |row| Cell::Text(&row.image)),
-        Column::class("class_optimized", "Class predicted by optimized", |row| {
+        Column::text("image", "image", "Image", |row| Cell::Text(&row.image)),
+        Column::class("class_optimized", "class", "Class predicted by optimized", |row| {
             row.annotation().map_or(Cell::Empty, |a| Cell::Class(a.class_optimized))
         }),
-        Column::class("label", "Class in annotations", |row| row.label.map_or(Cell::Empty, Cell::Class)),
-        Column::class("class_parent", "Class predicted by parent", |row| {
+        Column::class("label", "label", "Class in annotations", |row| {
+            row.label.map_or(Cell::Empty, Cell::Class)
+        }),
+        Column::class("class_parent", "parent", "Class predicted by parent", |row| {
             row.annotation().map_or(Cell::Empty, |a| Cell::Class(a.class_parent))
         }),
-        Column::new("rank_of_label", "Rank of annotated class in optimized predictions", |row| {
+        Column::count("rank_of_label", "rank", "Rank of annotated class in optimized predictions", |row| {
             row.annotation().map_or(Cell::Empty, |a| Cell::Count(a.rank_of_label))
         }),
-        Column::new("confidence_optimized", "Optimized confidence in its own class", |row| {
-            row.number(|a| a.confidence_optimized)
-        }),
-        Column::new("confidence_optimized_in_label", "Optimized confidence in annotated class", |row| {
-            row.number(|a| a.confidence_optimized_in_label)
-        }),
-        Column::new("confidence_parent_in_label", "Parent confidence in annotated class", |row| {
-            row.number(|a| a.confidence_parent_in_label)
-        }),
-        Column::new("erroneous", "Erroneous", |row| {
+        Column::number(
+            "confidence_optimized",
+            "confidence",
+            "Optimized confidence in its own class",
+            |row| row.number(|a| a.confidence_optimized),
+        ),
+        Column::number(
+            "confidence_optimized_in_label",
+            "in_label",
+            "Optimized confidence in annotated class",
+            |row| row.number(|a| a.confidence_optimized_in_label),
+        ),
+        Column::number(
+            "confidence_parent_in_label",
+            "parent_in_label",
+            "Parent confidence in annotated class",
+            |row| row.number(|a| a.confidence_parent_in_label),
+        ),
+        Column::flag("erroneous", "erroneous", "Erroneous", |row| {
             row.annotation().map_or(Cell::Empty, |a| Cell::Flag(a.erroneous))
         }),
-        Column::new("change", "Change", |row| row.change().map_or(Cell::Empty, Cell::Text)),
-        Column::new("failed", "Failed", |row| row.outcome.failed().map_or(Cell::Empty, Cell::Text)),
+        Column::text("change", "change", "Change", |row| row.change().map_or(Cell::Empty, Cell::Text)),
+        Column::text("failed", "failed", "Failed", |row| {
+            row.outcome.failed().map_or(Cell::Empty, Cell::Text)
+        }),
     ];
 
     fn image(&self) -> &str {

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::PredictionRow;
-
 /// How often a class of the parent became another class in the optimized model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfusionPair {
@@ -17,11 +15,12 @@ pub struct ConfusionPair {
     pub count: u64,
 }
 
-/// All pairs of different classes, the most frequent first, then by class.
-pub fn confusion(rows: &[PredictionRow]) -> Vec<ConfusionPair> {
+/// Counts pairs of a parent's and an optimized model's class, those of equal classes aside: the most
+/// frequent first, then by class.
+pub fn confusion(classes: impl Iterator<Item = (u32, u32)>) -> Vec<ConfusionPair> {
     let mut counts = BTreeMap::new();
-    for prediction in rows.iter().filter_map(PredictionRow::prediction).filter(|p| p.erroneous) {
-        *counts.entry((prediction.class_parent, prediction.class_optimized)).or_default() += 1;
+    for pair in classes.filter(|(parent, optimized)| parent != optimized) {
+        *counts.entry(pair).or_default() += 1;
     }
     let mut pairs: Vec<_> = counts
         .into_iter()

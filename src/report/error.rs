@@ -46,6 +46,14 @@ pub enum ReportError {
         /// Length of the first output.
         classes: usize,
     },
+    /// The rows that a run stored are not what they should be.
+    #[error("the stored rows of {kind} can't be read: {source}; make the report again")]
+    Stored {
+        /// Which report.
+        kind: super::Kind,
+        /// What is wrong, and where in the file.
+        source: serde_json::Error,
+    },
     /// A file can't be written.
     #[error("cannot write the {what}: {source}; check the space and permissions of the output folder")]
     Write {

@@ -1,8 +1,12 @@
-//! Rows as CSV and JSON.
+//! Rows as CSV, JSON and Markdown.
 
 use std::io::{self, Write};
 
-use super::{Cell, Column, ReportError, Row};
+use serde::Serialize;
+
+use super::format::class_name;
+use super::table::{Heading, Holds};
+use super::{Cell, ReportError, Row, Sheet};
 
 /// Writes rows as CSV after RFC 4180: UTF-8, CRLF line ends, a header line, unrounded numbers, `true` and
 /// `false`, nothing in an empty cell.
@@ -15,7 +19,10 @@ use super::{Cell, Column, ReportError, Row};
 /// # Errors
 /// [`ReportError::Write`].
 pub fn write_csv<R: Row>(rows: &[R], classes: &[String], out: &mut impl Write) -> Result<(), ReportError> {
-    csv(rows, classes, out).map_err(|source| ReportError::Write { what: "CSV table".into(), source })
+    let headings: Vec<Heading> = R::COLUMNS.iter().map(|column| column.heading).collect();
+    let cell = |row: usize, column: usize| (R::COLUMNS[column].cell)(&rows[row]);
+    csv(&Grid { headings: &headings, classes, rows: rows.len(), cell: &cell }, out)
+        .map_err(|source| ReportError::Write { what: "CSV table".into(), source })
 }
 
 /// Writes rows as a JSON array, one row a line, with every field of the row.
@@ -23,33 +30,143 @@ pub fn write_csv<R: Row>(rows: &[R], classes: &[String], out: &mut impl Write) -
 /// # Errors
 /// [`ReportError::Write`].
 pub fn write_json<R: Row>(rows: &[R], out: &mut impl Write) -> Result<(), ReportError> {
-    json(rows, out).map_err(|source| ReportError::Write { what: "JSON table".into(), source })
+    json(rows.iter(), out).map_err(|source| ReportError::Write { what: "JSON table".into(), source })
 }
 
-fn json<R: Row>(rows: &[R], out: &mut impl Write) -> io::Result<()> {
+/// A file format for a table as it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// As [`write_csv`].
+    Csv,
+    /// A table of GitHub's Markdown, classes by name.
+    Markdown,
+    /// An array of objects whose keys are those of the columns, classes by index.
+    Json,
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: [Format; 3] = [Format::Csv, Format::Markdown, Format::Json];
+
+    /// The ending of its files.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Csv => "csv",
+            Format::Markdown => "md",
+            Format::Json => "json",
+        }
+    }
+}
+
+/// Writes these rows of a table, in this order.
+///
+/// # Errors
+/// [`ReportError::Write`].
+pub fn write_sheet(
+    sheet: &Sheet,
+    rows: &[u32],
+    format: Format,
+    out: &mut impl Write,
+) -> Result<(), ReportError> {
+    let cell = |row: usize, column: usize| sheet.cell(rows[row] as usize, column);
+    let grid = Grid { headings: sheet.headings(), classes: sheet.classes(), rows: rows.len(), cell: &cell };
+    let (what, written) = match format {
+        Format::Csv => ("CSV table", csv(&grid, out)),
+        Format::Markdown => ("Markdown table", markdown(&grid, out)),
+        Format::Json => ("JSON table", json((0..grid.rows).map(|row| grid.object(row)), out)),
+    };
+    written.map_err(|source| ReportError::Write { what: what.into(), source })
+}
+
+/// Rows and columns, wherever they lie.
+struct Grid<'a> {
+    headings: &'a [Heading],
+    classes: &'a [String],
+    rows: usize,
+    cell: &'a dyn Fn(usize, usize) -> Cell<'a>,
+}
+
+impl Grid<'_> {
+    fn object(&self, row: usize) -> serde_json::Map<String, serde_json::Value> {
+        let value = |(column, heading): (usize, &Heading)| {
+            let value = match (self.cell)(row, column) {
+                Cell::Text(words) => words.into(),
+                Cell::Class(class) => class.into(),
+                Cell::Count(count) => count.into(),
+                Cell::Number(number) => number.into(),
+                Cell::Flag(flag) => flag.into(),
+                Cell::Empty => serde_json::Value::Null,
+            };
+            (heading.key.to_string(), value)
+        };
+        self.headings.iter().enumerate().map(value).collect()
+    }
+}
+
+fn json(rows: impl Iterator<Item = impl Serialize>, out: &mut impl Write) -> io::Result<()> {
     out.write_all(b"[")?;
-    for (index, row) in rows.iter().enumerate() {
+    for (index, row) in rows.enumerate() {
         out.write_all(if index == 0 { b"\n" } else { b",\n" })?;
-        serde_json::to_writer(&mut *out, row)?;
+        serde_json::to_writer(&mut *out, &row)?;
     }
     out.write_all(b"\n]\n")
 }
 
-fn csv<R: Row>(rows: &[R], classes: &[String], out: &mut impl Write) -> io::Result<()> {
-    let named: Vec<&Column<R>> =
-        R::COLUMNS.iter().filter(|column| column.holds_classes && !classes.is_empty()).collect();
-    let titles = R::COLUMNS.iter().map(|column| column.title.to_string());
-    let names = named.iter().map(|column| format!("{}, name", column.title));
+fn csv(grid: &Grid<'_>, out: &mut impl Write) -> io::Result<()> {
+    let named: Vec<usize> = (0..grid.headings.len())
+        .filter(|column| grid.headings[*column].holds == Holds::Class && !grid.classes.is_empty())
+        .collect();
+    let titles = grid.headings.iter().map(|heading| heading.title.to_string());
+    let names = named.iter().map(|column| format!("{}, name", grid.headings[*column].title));
     line(titles.chain(names).map(|title| quoted(&title)), out)?;
-    for row in rows {
-        let cells = R::COLUMNS.iter().map(|column| plain((column.cell)(row)));
-        let names = named.iter().map(|column| match (column.cell)(row) {
-            Cell::Class(class) => classes.get(class as usize).map_or_else(String::new, |name| text(name)),
+    for row in 0..grid.rows {
+        let cells = (0..grid.headings.len()).map(|column| plain((grid.cell)(row, column)));
+        let names = named.iter().map(|column| match (grid.cell)(row, *column) {
+            Cell::Class(class) => {
+                grid.classes.get(class as usize).map_or_else(String::new, |name| text(name))
+            }
             _ => String::new(),
         });
         line(cells.chain(names), out)?;
     }
     Ok(())
+}
+
+fn markdown(grid: &Grid<'_>, out: &mut impl Write) -> io::Result<()> {
+    let titles = grid.headings.iter().map(|heading| heading.title.to_string());
+    table_line(titles, out)?;
+    let right = |holds| matches!(holds, Holds::Count | Holds::Number);
+    let rules = grid.headings.iter().map(|heading| if right(heading.holds) { "--:" } else { "---" });
+    table_line(rules.map(String::from), out)?;
+    for row in 0..grid.rows {
+        let words = (0..grid.headings.len()).map(|column| match (grid.cell)(row, column) {
+            Cell::Text(words) => escaped(words),
+            Cell::Class(class) => escaped(&class_name(grid.classes, class)),
+            other => plain(other),
+        });
+        table_line(words, out)?;
+    }
+    Ok(())
+}
+
+fn table_line(cells: impl Iterator<Item = String>, out: &mut impl Write) -> io::Result<()> {
+    for cell in cells {
+        write!(out, "| {cell} ")?;
+    }
+    out.write_all(b"|\n")
+}
+
+/// Words that stay in their cell and are no markup.
+fn escaped(words: &str) -> String {
+    let mut clean = String::with_capacity(words.len());
+    for c in words.chars() {
+        match c {
+            '\\' | '|' | '<' | '>' | '*' | '_' | '`' | '[' | ']' | '&' => clean.extend(['\\', c]),
+            control if control.is_control() => clean.push(' '),
+            other => clean.push(other),
+        }
+    }
+    clean
 }
 
 fn line(cells: impl Iterator<Item = String>, out: &mut impl Write) -> io::Result<()> {
@@ -91,9 +208,7 @@ fn quoted(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{
-        Collector, DistanceRow, Head, Kind, PredictionRow, Reports, only_erroneous, sort_rows,
-    };
+    use super::super::{Collector, Head, Kind, PredictionRow, Reports};
     use super::*;
 
     fn reports() -> Reports {
@@ -179,22 +294,21 @@ mod tests {
     }
 
     #[test]
-    fn rows_sort_by_any_column_with_empty_cells_last() {
-        let mut rows = reports().tensor_distance.unwrap().rows;
-        let images = |rows: &[DistanceRow]| -> Vec<char> {
-            rows.iter().filter_map(|r| r.image.chars().next()).collect()
-        };
-        let mse = DistanceRow::column("mse").unwrap();
-        sort_rows(&mut rows, mse, true);
-        assert_eq!(images(&rows), ['o', 'p', '=', '-']);
-        sort_rows(&mut rows, mse, false);
-        assert_eq!(images(&rows), ['=', 'p', 'o', '-']);
-        for column in DistanceRow::COLUMNS {
-            sort_rows(&mut rows, column, true);
-        }
-        assert!(DistanceRow::column("nonsense").is_none());
+    fn a_table_as_it_is_shown() {
+        let classes: Vec<String> = ["tench, Tinca", "gold|fish"].map(String::from).to_vec();
         let rows = reports().predictions.unwrap().rows;
-        let erroneous: Vec<_> = only_erroneous(&rows).map(|row| row.image.as_str()).collect();
-        assert_eq!(erroneous, ["-1.jpg", "=cmd()|' /C calc'!A0.jpg"]);
+        let sheet = Sheet::new(rows.clone(), classes.clone());
+        let of = |rows: &[u32], format| {
+            let mut out = Vec::new();
+            write_sheet(&sheet, rows, format, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let mut whole = Vec::new();
+        write_csv(&rows, &classes, &mut whole).unwrap();
+        assert_eq!(of(&[0, 1, 2, 3], Format::Csv).as_bytes(), whole);
+        insta::assert_snapshot!("markdown_as_shown", of(&[3, 0, 1], Format::Markdown));
+        insta::assert_snapshot!("json_as_shown", of(&[3, 0], Format::Json));
+        let back: Vec<serde_json::Value> = serde_json::from_str(&of(&[3, 0], Format::Json)).unwrap();
+        assert_eq!((back.len(), &back[1]["failed"]), (2, &"truncated, at byte 7".into()));
     }
 }

@@ -8,6 +8,7 @@
 //! outputs of both models ── Collector::push ──> finish ──> Reports ──┬─> summary()      summary.json
 //!                                                                    ├─> csv, json      *.csv, *.json
 //!                                                                    └─> html::render   report.html
+//! *.json ── Sheet::read ──> Sheet ── View { filter, only erroneous, sort } ──> rows on a screen
 //! ```
 //!
 //! Every number stays unrounded and every share is a fraction from 0 to 1; only [`html`] rounds and
@@ -18,13 +19,17 @@ mod collector;
 mod confusion;
 mod error;
 mod files;
+pub mod filter;
+pub mod format;
 pub mod html;
 pub mod metrics;
 mod predictions;
 mod reports;
 mod scores;
+mod sheet;
 mod table;
 mod tensor_distance;
+mod view;
 
 use std::fmt;
 
@@ -35,11 +40,13 @@ pub use annotations::{Accuracy, Annotation, AnnotationRow, Annotations, Annotati
 pub use collector::Collector;
 pub use confusion::{ConfusionPair, confusion};
 pub use error::ReportError;
-pub use files::{write_csv, write_json};
+pub use files::{Format, write_csv, write_json, write_sheet};
 pub use predictions::{Prediction, PredictionRow, Predictions, PredictionsSummary};
 pub use reports::{LeftOut, Reports, ReportsSummary, Unreadable};
-pub use table::{Cell, Column, Row, only_erroneous, sort_rows};
+pub use sheet::Sheet;
+pub use table::{Best, Cell, Column, Heading, Holds, Row};
 pub use tensor_distance::{Distance, DistanceRow, DistanceSummary, Distances};
+pub use view::{Sort, View};
 
 /// One of the three reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]

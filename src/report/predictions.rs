@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::metrics::wilson;
-use super::{Cell, Column, Outcome, Row};
+use super::{Best, Cell, Column, Kind, Outcome, Row};
 
 /// Comparison of optimized and parent predictions: one row for each image, sorted by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,31 +86,46 @@ impl PredictionRow {
 }
 
 impl Row for PredictionRow {
+    const KIND: Kind = Kind::Predictions;
+
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::new("image", "Image", |row| Cell::Text(&row.image)),
-        Column::class("class_optimized", "Class predicted by optimized", |row| {
+        Column::text("image", "image", "Image", |row| Cell::Text(&row.image)),
+        Column::class("class_optimized", "class", "Class predicted by optimized", |row| {
             row.prediction().map_or(Cell::Empty, |p| Cell::Class(p.class_optimized))
         }),
-        Column::class("class_parent", "Class predicted by parent", |row| {
+        Column::class("class_parent", "parent", "Class predicted by parent", |row| {
             row.prediction().map_or(Cell::Empty, |p| Cell::Class(p.class_parent))
         }),
-        Column::new("rank_of_parent_class", "Rank of parent's class in optimized predictions", |row| {
-            row.prediction().map_or(Cell::Empty, |p| Cell::Count(p.rank_of_parent_class))
+        Column::count(
+            "rank_of_parent_class",
+            "rank",
+            "Rank of parent's class in optimized predictions",
+            |row| row.prediction().map_or(Cell::Empty, |p| Cell::Count(p.rank_of_parent_class)),
+        ),
+        Column::number(
+            "confidence_optimized",
+            "confidence",
+            "Optimized confidence in its own class",
+            |row| row.number(|p| p.confidence_optimized),
+        ),
+        Column::number(
+            "confidence_optimized_in_parent",
+            "in_parent",
+            "Optimized confidence in parent's class",
+            |row| row.number(|p| p.confidence_optimized_in_parent),
+        ),
+        Column::number("confidence_parent", "parent_confidence", "Parent confidence", |row| {
+            row.number(|p| p.confidence_parent)
         }),
-        Column::new("confidence_optimized", "Optimized confidence in its own class", |row| {
-            row.number(|p| p.confidence_optimized)
-        }),
-        Column::new("confidence_optimized_in_parent", "Optimized confidence in parent's class", |row| {
-            row.number(|p| p.confidence_optimized_in_parent)
-        }),
-        Column::new("confidence_parent", "Parent confidence", |row| row.number(|p| p.confidence_parent)),
-        Column::new("margin", "Margin", |row| row.number(|p| p.margin)),
-        Column::new("kl", "KL(p‖s)", |row| row.number(|p| p.kl)),
-        Column::new("erroneous", "Erroneous", |row| {
+        Column::number("margin", "margin", "Margin", |row| row.number(|p| p.margin)),
+        Column::number("kl", "kl", "KL(p‖s)", |row| row.number(|p| p.kl)),
+        Column::flag("erroneous", "erroneous", "Erroneous", |row| {
             row.prediction().map_or(Cell::Empty, |p| Cell::Flag(p.erroneous))
         }),
-        Column::class("label", "Label", |row| row.label.map_or(Cell::Empty, Cell::Class)),
-        Column::new("failed", "Failed", |row| row.outcome.failed().map_or(Cell::Empty, Cell::Text)),
+        Column::class("label", "label", "Label", |row| row.label.map_or(Cell::Empty, Cell::Class)),
+        Column::text("failed", "failed", "Failed", |row| {
+            row.outcome.failed().map_or(Cell::Empty, Cell::Text)
+        }),
     ];
 
     fn image(&self) -> &str {
@@ -119,6 +134,10 @@ impl Row for PredictionRow {
 
     fn erroneous(&self) -> bool {
         self.prediction().is_none_or(|p| p.erroneous)
+    }
+
+    fn best(&self) -> Option<[&Best; 2]> {
+        self.prediction().map(|p| [&p.top5_parent[..], &p.top5_optimized[..]])
     }
 }
 
@@ -141,6 +160,11 @@ impl Predictions {
             mean_kl: (compared > 0).then(|| measured().map(|p| p.kl).sum::<f64>() / compared as f64),
         };
         Predictions { rows, summary }
+    }
+
+    /// The classes of parent and optimized model on the images that did not fail.
+    pub fn classes(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.rows.iter().filter_map(|row| row.prediction().map(|p| (p.class_parent, p.class_optimized)))
     }
 
     /// The images on which the predicted classes differ, the largest KL(p‖s) first: what to look at first.

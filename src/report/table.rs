@@ -1,8 +1,8 @@
-//! Rows as tables: one list of columns per report, from which CSV files, sorting and screens follow.
-
-use std::cmp::Ordering;
+//! Rows as tables: one list of columns per report, from which files, sorting, filters and screens follow.
 
 use serde::Serialize;
+
+use super::Kind;
 
 /// What stands in one cell.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,46 +21,102 @@ pub enum Cell<'a> {
     Empty,
 }
 
-impl Cell<'_> {
-    /// The order in which a sorted table shows two filled cells of one column.
-    fn order(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Cell::Text(a), Cell::Text(b)) => a.cmp(b),
-            (Cell::Class(a), Cell::Class(b)) => a.cmp(b),
-            (Cell::Count(a), Cell::Count(b)) => a.cmp(b),
-            (Cell::Number(a), Cell::Number(b)) => a.total_cmp(b),
-            (Cell::Flag(a), Cell::Flag(b)) => a.cmp(b),
-            _ => Ordering::Equal,
-        }
-    }
+/// What the filled cells of a column hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// [`Cell::Text`].
+    Text,
+    /// [`Cell::Class`]: an index that may have a name.
+    Class,
+    /// [`Cell::Count`].
+    Count,
+    /// [`Cell::Number`].
+    Number,
+    /// [`Cell::Flag`].
+    Flag,
+}
+
+/// How a column is called and what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heading {
+    /// Its name in the JSON rows.
+    pub key: &'static str,
+    /// Its name in filters and above narrow tables.
+    pub short: &'static str,
+    /// Its heading, as in CSV files.
+    pub title: &'static str,
+    /// What its filled cells hold.
+    pub holds: Holds,
 }
 
 /// One column of a report's table.
 pub struct Column<R: 'static> {
-    /// Its short name, as in the JSON rows.
-    pub key: &'static str,
-    /// Its heading, as in CSV files.
-    pub title: &'static str,
+    /// Its names.
+    pub heading: Heading,
     /// The cell of a row.
     pub cell: fn(&R) -> Cell<'_>,
-    /// Whether its cells are classes, which have names.
-    pub holds_classes: bool,
 }
 
 impl<R> Column<R> {
-    /// A column of anything but classes.
-    pub const fn new(key: &'static str, title: &'static str, cell: fn(&R) -> Cell<'_>) -> Self {
-        Column { key, title, cell, holds_classes: false }
+    /// A column of [`Cell::Text`].
+    pub const fn text(
+        key: &'static str,
+        short: &'static str,
+        title: &'static str,
+        cell: fn(&R) -> Cell<'_>,
+    ) -> Self {
+        Column { heading: Heading { key, short, title, holds: Holds::Text }, cell }
     }
 
     /// A column of [`Cell::Class`].
-    pub const fn class(key: &'static str, title: &'static str, cell: fn(&R) -> Cell<'_>) -> Self {
-        Column { key, title, cell, holds_classes: true }
+    pub const fn class(
+        key: &'static str,
+        short: &'static str,
+        title: &'static str,
+        cell: fn(&R) -> Cell<'_>,
+    ) -> Self {
+        Column { heading: Heading { key, short, title, holds: Holds::Class }, cell }
+    }
+
+    /// A column of [`Cell::Count`].
+    pub const fn count(
+        key: &'static str,
+        short: &'static str,
+        title: &'static str,
+        cell: fn(&R) -> Cell<'_>,
+    ) -> Self {
+        Column { heading: Heading { key, short, title, holds: Holds::Count }, cell }
+    }
+
+    /// A column of [`Cell::Number`].
+    pub const fn number(
+        key: &'static str,
+        short: &'static str,
+        title: &'static str,
+        cell: fn(&R) -> Cell<'_>,
+    ) -> Self {
+        Column { heading: Heading { key, short, title, holds: Holds::Number }, cell }
+    }
+
+    /// A column of [`Cell::Flag`].
+    pub const fn flag(
+        key: &'static str,
+        short: &'static str,
+        title: &'static str,
+        cell: fn(&R) -> Cell<'_>,
+    ) -> Self {
+        Column { heading: Heading { key, short, title, holds: Holds::Flag }, cell }
     }
 }
 
+/// The five best classes of a model with their probabilities, the best first.
+pub type Best = [(u32, f32)];
+
 /// A row of one of the reports.
 pub trait Row: Serialize + Sized + 'static {
+    /// The report that it is of.
+    const KIND: Kind;
+
     /// All columns, in the order of the CSV file.
     const COLUMNS: &'static [Column<Self>];
 
@@ -70,23 +126,8 @@ pub trait Row: Serialize + Sized + 'static {
     /// Whether the optimized model does something wrong here: the *only erroneous* filter keeps the row.
     fn erroneous(&self) -> bool;
 
-    /// The column of this short name.
-    fn column(key: &str) -> Option<&'static Column<Self>> {
-        Self::COLUMNS.iter().find(|column| column.key == key)
+    /// The best classes of parent and optimized model, where the row keeps them.
+    fn best(&self) -> Option<[&Best; 2]> {
+        None
     }
-}
-
-/// Sorts by one column. Empty cells come last in either direction, and equal ones stay ordered by image.
-pub fn sort_rows<R: Row>(rows: &mut [R], column: &Column<R>, ascending: bool) {
-    rows.sort_by(|a, b| {
-        let (left, right) = ((column.cell)(a), (column.cell)(b));
-        let empty = (left == Cell::Empty).cmp(&(right == Cell::Empty));
-        let value = left.order(&right);
-        empty.then(if ascending { value } else { value.reverse() }).then_with(|| a.image().cmp(b.image()))
-    });
-}
-
-/// The rows that the *only erroneous* filter keeps.
-pub fn only_erroneous<R: Row>(rows: &[R]) -> impl Iterator<Item = &R> {
-    rows.iter().filter(|row| row.erroneous())
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::metrics::DistanceSums;
-use super::{Cell, Column, Outcome, Row};
+use super::{Cell, Column, Kind, Outcome, Row};
 
 /// Tensor distance to the parent's outputs: one row for each image and output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,15 +75,19 @@ impl DistanceRow {
 }
 
 impl Row for DistanceRow {
+    const KIND: Kind = Kind::TensorDistance;
+
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::new("image", "Image", |row| Cell::Text(&row.image)),
-        Column::new("output", "Output", |row| Cell::Text(&row.output)),
-        Column::new("mse", "MSE", |row| row.number(|d| Some(d.mse))),
-        Column::new("nmse", "NMSE", |row| row.number(|d| d.nmse)),
-        Column::new("sqnr_db", "SQNR (dB)", |row| row.number(|d| d.sqnr_db)),
-        Column::new("cosine", "Cosine", |row| row.number(|d| d.cosine)),
-        Column::new("max_abs", "Max abs", |row| row.number(|d| Some(d.max_abs))),
-        Column::new("failed", "Failed", |row| row.outcome.failed().map_or(Cell::Empty, Cell::Text)),
+        Column::text("image", "image", "Image", |row| Cell::Text(&row.image)),
+        Column::text("output", "output", "Output", |row| Cell::Text(&row.output)),
+        Column::number("mse", "mse", "MSE", |row| row.number(|d| Some(d.mse))),
+        Column::number("nmse", "nmse", "NMSE", |row| row.number(|d| d.nmse)),
+        Column::number("sqnr_db", "sqnr", "SQNR (dB)", |row| row.number(|d| d.sqnr_db)),
+        Column::number("cosine", "cosine", "Cosine", |row| row.number(|d| d.cosine)),
+        Column::number("max_abs", "max_abs", "Max abs", |row| row.number(|d| Some(d.max_abs))),
+        Column::text("failed", "failed", "Failed", |row| {
+            row.outcome.failed().map_or(Cell::Empty, Cell::Text)
+        }),
     ];
 
     fn image(&self) -> &str {

@@ -99,7 +99,7 @@ fn card(
 /// Which class became which, where it happened more than once.
 pub(super) fn confusions(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     let Some(report) = &page.reports.predictions else { return Ok(()) };
-    let pairs = confusion(&report.rows);
+    let pairs = confusion(report.classes());
     let shown = pairs.iter().take_while(|pair| pair.count > 1).take(PAIRS_SHOWN);
     let Some(most) = shown.clone().next().map(|pair| pair.count as f64) else { return Ok(()) };
     out.write_all(

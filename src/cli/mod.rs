@@ -3,14 +3,22 @@
 //! What a command is asked for goes to standard output; progress, warnings and errors go to
 //! standard error.
 
+pub mod attach;
+pub mod cancel;
+mod columns;
 pub mod compare;
 pub mod completions;
 pub mod doctor;
 mod dry_run;
+mod follow;
 pub mod inspect;
+pub mod logs;
 pub mod measure_raw;
 mod progress_bar;
+pub mod ps;
+mod queue;
 pub mod run;
+mod runs;
 mod summary_text;
 pub mod worker;
 
@@ -44,8 +52,16 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Do what a run file says: calibrate, measure, report, judge
+    /// Do what run files say: calibrate, measure, report, judge
     Run(run::Args),
+    /// List the runs that are known, wherever they were started
+    Ps(ps::Args),
+    /// Watch a run; Ctrl-C leaves it alone
+    Attach(attach::Args),
+    /// Print what a run has said so far
+    Logs(logs::Args),
+    /// Stop a run; what it has finished is kept
+    Cancel(cancel::Args),
     /// Show what a model holds and what of it can be quantized
     Inspect(inspect::Args),
     /// Hold any two ONNX models against each other on a dataset: speed and predictions
@@ -68,6 +84,10 @@ pub enum Command {
 pub fn execute(command: &Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Ps(args) => ps::run(args),
+        Command::Attach(args) => attach::run(args),
+        Command::Logs(args) => logs::run(args),
+        Command::Cancel(args) => cancel::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Doctor(args) => doctor::run(args),
@@ -77,8 +97,16 @@ pub fn execute(command: &Command) -> anyhow::Result<u8> {
     }
 }
 
+/// Arguments that can't be meant.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(String);
+
 /// The exit code of a command that failed.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Usage>() {
+        return 2;
+    }
     error.downcast_ref::<RunError>().map_or(1, RunError::exit_code)
 }
 

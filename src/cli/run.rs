@@ -2,25 +2,30 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 use super::progress_bar::{JsonLines, PlainLines, ProgressBar, Style};
-use super::{dry_run, summary_text};
+use super::{dry_run, queue, summary_text};
 use crate::project::ProjectError;
 use crate::run::directory::{Existing, RunDirectory};
 use crate::run::event_log::{EventLog, Listener};
 use crate::run::interrupt::Interrupt;
 use crate::run::launch::{self, Started};
 use crate::run::plan::Plan;
+use crate::run::registry::Registry;
 use crate::run::{self, Outcome, RunError};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run file; config/ holds some to copy
-    pub file: PathBuf,
+    /// Run files, or a folder of them; config/ holds some to copy. Several are done one after another
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Of several run files, do this many at once, each on its share of the cores
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub jobs: u32,
     /// Put everything into this folder instead of the run file's `output`
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -39,30 +44,55 @@ pub struct Args {
     /// Do the work in a process of its own, which goes on when the terminal is closed
     #[arg(long, conflicts_with = "dry_run")]
     pub detach: bool,
-    /// Print one JSON event per line instead of text
+    /// Print one JSON event per line instead of text; of several run files, one result per line
     #[arg(long)]
     pub json: bool,
+    /// A queue that `--detach` has started
+    #[arg(long, hide = true)]
+    pub in_session: bool,
 }
 
-/// Runs the file; gives 0, or 3 if a gate failed.
+impl Args {
+    /// What to do when the output folder already holds a run.
+    pub(super) fn existing(&self) -> Existing {
+        match (self.resume, self.force) {
+            (true, _) => Existing::Resume,
+            (_, true) => Existing::Force,
+            _ => Existing::Refuse,
+        }
+    }
+}
+
+/// Runs the files; gives 0, or 3 if a gate failed, or of several the code of the worst.
 ///
 /// # Errors
 /// A [`RunError`], or standard output can't be written.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    let mut plan = Plan::load(&args.file, &args.set).map_err(RunError::from)?;
+    match &args.files[..] {
+        [file] if !file.is_dir() => run_one(args, file),
+        several => queue::run(args, queue::files(several)?),
+    }
+}
+
+/// The plan of a run file, with what the command line says.
+///
+/// # Errors
+/// The run file can't be used.
+pub(super) fn plan(args: &Args, file: &Path) -> anyhow::Result<Plan> {
+    let mut plan = Plan::load(file, &args.set).map_err(RunError::from)?;
     if let Some(output) = &args.output {
         plan.output =
             std::path::absolute(output).with_context(|| format!("--output {}", output.display()))?;
     }
-    let existing = match (args.resume, args.force) {
-        (true, _) => Existing::Resume,
-        (_, true) => Existing::Force,
-        _ => Existing::Refuse,
-    };
+    Ok(plan)
+}
+
+fn run_one(args: &Args, file: &Path) -> anyhow::Result<u8> {
+    let plan = plan(args, file)?;
+    let existing = args.existing();
     if args.dry_run {
         return dry_run::run(&plan, existing, args.json);
     }
-
     if args.detach {
         let started = launch::start_detached(&plan, &plan.output, existing)?;
         super::print(&announcement(&started, args.json))?;
@@ -90,6 +120,11 @@ pub(super) fn work(
     listener: Option<Box<dyn Listener>>,
 ) -> Result<Result<Outcome, RunError>, RunError> {
     let listeners = [Some(worker_log(directory)?), listener].into_iter().flatten().collect();
+    if let Ok(registry) = Registry::of_user()
+        && let Err(error) = registry.record(directory.path())
+    {
+        super::warn(&format!("`calib8 ps` will not list this run: {error}"));
+    }
     let log = EventLog::open(&directory.file("events.jsonl"), &directory.file("state.json"), listeners)?;
     let outcome = run::perform(plan, directory, &log, interrupt);
     if let Some(error) = log.write_error() {
@@ -105,13 +140,11 @@ fn announcement(started: &Started, json: bool) -> String {
         let line = serde_json::json!({ "pid": pid, "directory": started.directory });
         return format!("{line}\n");
     }
-    super::sanitized(&format!(
-        "process {pid} is at work in {directory}; worker.log there says how far it is\n"
-    ))
+    super::sanitized(&format!("process {pid} is at work in {directory}; `calib8 attach {pid}` shows it\n"))
 }
 
 /// Columns of the terminal; without end where there is none.
-fn width() -> usize {
+pub(super) fn width() -> usize {
     let terminal = io::stdout().is_terminal().then(crossterm::terminal::size);
     terminal.and_then(Result::ok).map_or(usize::MAX, |(columns, _)| usize::from(columns))
 }

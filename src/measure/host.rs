@@ -82,18 +82,31 @@ fn any_cores() -> Vec<usize> {
 /// Keeps the calling thread on one core from now on. False where that is not possible.
 #[cfg(target_os = "linux")]
 pub fn pin_to(core: usize) -> bool {
+    keep_to(&[core])
+}
+
+/// Keeps the calling thread, and the processes that it starts, on some cores from now on. False where that
+/// is not possible.
+#[cfg(target_os = "linux")]
+pub fn keep_to(cores: &[usize]) -> bool {
     use rustix::thread::{CpuSet, sched_setaffinity};
-    if core >= CpuSet::MAX_CPU {
+    if cores.iter().any(|core| *core >= CpuSet::MAX_CPU) {
         return false;
     }
     let mut set = CpuSet::new();
-    set.set(core);
+    cores.iter().for_each(|core| set.set(*core));
     sched_setaffinity(None, &set).is_ok()
 }
 
 /// Keeps the calling thread on one core from now on. This system can't.
 #[cfg(not(target_os = "linux"))]
 pub fn pin_to(_core: usize) -> bool {
+    false
+}
+
+/// Keeps the calling thread, and the processes that it starts, on some cores from now on. This system can't.
+#[cfg(not(target_os = "linux"))]
+pub fn keep_to(_cores: &[usize]) -> bool {
     false
 }
 

@@ -21,6 +21,16 @@ pub fn workspace(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf,
     base(&variable, "XDG_DATA_HOME", ".local/share").ok_or(ProjectError::NoHome { variable: WORKSPACE })
 }
 
+/// Folder for what is remembered between runs and may be lost: `$XDG_STATE_HOME/calib8`, else
+/// `~/.local/state/calib8`.
+///
+/// # Errors
+/// Neither variable is set, nor `HOME`.
+pub fn state(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, ProjectError> {
+    const STATE: &str = "XDG_STATE_HOME";
+    base(&variable, STATE, ".local/state").ok_or(ProjectError::NoHome { variable: STATE })
+}
+
 /// `calib8` in a base directory. The specification passes over base directories that are not absolute.
 fn base(variable: &impl Fn(&str) -> Option<OsString>, name: &str, below_home: &str) -> Option<PathBuf> {
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());

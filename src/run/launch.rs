@@ -156,7 +156,10 @@ fn spawn(directory: &Path) -> Result<Started, RunError> {
 }
 
 /// This program, also when its file was replaced meanwhile.
-fn program() -> io::Result<PathBuf> {
+///
+/// # Errors
+/// The system does not say where it is.
+pub fn program() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     Ok(if program.exists() { program } else { "/proc/self/exe".into() })
 }

@@ -17,6 +17,7 @@ pub mod interrupt;
 pub mod launch;
 pub mod plan;
 pub mod preview;
+pub mod registry;
 pub mod sink;
 mod stages;
 pub mod status;

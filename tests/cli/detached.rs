@@ -1,50 +1,13 @@
 //! Work in a process of its own: it begins, outlives who started it, and ends as in the foreground.
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
 
 use calib8::project::lock::RunLock;
 use calib8::run::events::Status;
 use calib8::run::status::{self, Standing};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use super::support::{Done, Workspace, names};
-
-/// A worker that does not outlive its test.
-struct Worker(Pid);
-
-impl Worker {
-    /// Of what `--detach --json` printed.
-    fn of(done: &Done) -> Worker {
-        assert_eq!(done.code, Some(0), "{done}");
-        let line: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
-        Worker(Pid::from_raw(i32::try_from(line["pid"].as_i64().unwrap()).unwrap()).unwrap())
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(self.0, signal).unwrap();
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = kill_process(self.0, Signal::KILL);
-    }
-}
-
-/// Waits until the run in `folder` stands so.
-fn wait_for(folder: &Path, what: &str, done: impl Fn(&status::RunStatus) -> bool) {
-    let patience = Instant::now() + Duration::from_secs(120);
-    loop {
-        let status = status::of(folder);
-        if done(&status) {
-            return;
-        }
-        assert!(Instant::now() < patience, "{what}: {status:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use super::support::{Worker, Workspace, names, wait_for};
 
 const FINISHED: Standing = Standing::Finished(Status::Passed);
 
@@ -76,10 +39,10 @@ fn a_worker_is_in_a_session_of_its_own_hears_no_hang_up_and_stops_when_asked() {
     let measures =
         |s: &status::RunStatus| s.state.active().is_some_and(|stage| stage.stage.name() == "measure");
     wait_for(&out, "measure", measures);
-    let stat = fs::read_to_string(format!("/proc/{}/stat", worker.0.as_raw_nonzero())).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", worker.id())).unwrap();
     // Behind the name in parentheses: state, parent, group, session.
     let session = stat.rsplit(')').next().unwrap().split_whitespace().nth(3).unwrap().to_string();
-    assert_eq!(session, worker.0.as_raw_nonzero().to_string());
+    assert_eq!(session, worker.id().to_string());
 
     worker.signal(Signal::HUP);
     let done = workspace.run(&["--detach", "--resume"]);

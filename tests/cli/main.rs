@@ -10,6 +10,8 @@ mod datasets;
 mod detached;
 mod journey;
 mod output;
+mod queue;
+mod runs;
 mod stopping;
 mod support;
 mod usage;

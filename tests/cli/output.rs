@@ -89,7 +89,14 @@ fn a_folder_that_may_not_be_written_is_an_error() {
 fn run_with_short_files(workspace: &Workspace, blocks: usize, arguments: &str) -> Done {
     let binary = env!("CARGO_BIN_EXE_calib8");
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec '{binary}' run run.yaml {arguments}");
-    Done::of(&Command::new("sh").args(["-c", &script]).current_dir(workspace.root()).output().unwrap())
+    Done::of(
+        &Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(workspace.root())
+            .envs(workspace.home())
+            .output()
+            .unwrap(),
+    )
 }
 
 fn holds_no_half_file(workspace: &Workspace) {
@@ -127,7 +134,7 @@ fn a_full_disk_is_an_error_that_says_what_to_do() {
     let mount = |kilobytes: usize, then: &str| {
         let script = format!("mount -t tmpfs -o size={kilobytes}k tmpfs disk || exit 99; {then}");
         let command = ["--user", "--map-root-user", "--mount", "sh", "-c", &script];
-        Command::new("unshare").args(command).current_dir(workspace.root()).output()
+        Command::new("unshare").args(command).current_dir(workspace.root()).envs(workspace.home()).output()
     };
     if !mount(64, "true").is_ok_and(|output| output.status.success()) {
         println!("skipped: no disk can be mounted here");

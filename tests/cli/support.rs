@@ -4,6 +4,10 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use calib8::run::status;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A file of `fixtures/`.
 pub fn fixture(name: &str) -> PathBuf {
@@ -69,13 +73,13 @@ impl fmt::Display for Done {
     }
 }
 
-/// A temporary folder with a run file for the tiny model.
-pub struct Workspace(tempfile::TempDir);
+/// A temporary folder with a run file for the tiny model, and one that stands for the user's home.
+pub struct Workspace(tempfile::TempDir, tempfile::TempDir);
 
 impl Workspace {
     /// Nothing in it.
     pub fn empty() -> Workspace {
-        Workspace(tempfile::tempdir().unwrap())
+        Workspace(tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap())
     }
 
     /// `run.yaml` takes the tiny model and its labelled images to `out`, as fast as a run can be.
@@ -127,8 +131,18 @@ impl Workspace {
     /// The binary with arguments, to be run in this folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_calib8"));
-        command.args(arguments).current_dir(self.root()).env_remove("RUST_BACKTRACE");
+        command.args(arguments).current_dir(self.root()).env_remove("RUST_BACKTRACE").envs(self.home());
         command
+    }
+
+    /// Variables that keep the binary from the files of whoever runs the tests.
+    pub fn home(&self) -> [(&'static str, PathBuf); 3] {
+        let home = self.1.path();
+        [
+            ("XDG_STATE_HOME", home.join("state")),
+            ("XDG_DATA_HOME", home.join("data")),
+            ("CALIB8_WORKSPACE", home.join("workspace")),
+        ]
     }
 
     /// Runs the binary in this folder.
@@ -162,6 +176,46 @@ impl Workspace {
     pub fn normalized(&self, text: &str) -> String {
         let root = self.root().display().to_string();
         text.replace(&root, "[folder]").replace(&fixture("").display().to_string(), "[fixtures]/")
+    }
+}
+
+/// A worker that does not outlive its test.
+pub struct Worker(Pid);
+
+impl Worker {
+    /// Of what `--detach --json` printed.
+    pub fn of(done: &Done) -> Worker {
+        assert_eq!(done.code, Some(0), "{done}");
+        let line: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+        Worker(Pid::from_raw(i32::try_from(line["pid"].as_i64().unwrap()).unwrap()).unwrap())
+    }
+
+    /// Its process.
+    pub fn id(&self) -> i32 {
+        self.0.as_raw_nonzero().get()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.0, signal).unwrap();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
+/// Waits until the run in `folder` stands so.
+pub fn wait_for(folder: &Path, what: &str, done: impl Fn(&status::RunStatus) -> bool) {
+    let patience = Instant::now() + Duration::from_secs(120);
+    loop {
+        let status = status::of(folder);
+        if done(&status) {
+            return;
+        }
+        assert!(Instant::now() < patience, "{what}: {status:?}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -11,10 +11,13 @@ pub mod completions;
 pub mod doctor;
 mod dry_run;
 mod follow;
+pub mod import;
 pub mod inspect;
 pub mod logs;
 pub mod measure_raw;
+pub mod optimize;
 mod progress_bar;
+pub mod projects;
 pub mod ps;
 mod queue;
 pub mod run;
@@ -26,6 +29,7 @@ use std::io::{self, Write};
 
 use clap::{Parser, Subcommand};
 
+use crate::project::ProjectError;
 use crate::run::RunError;
 
 const EXIT_CODES: &str = "\
@@ -54,6 +58,12 @@ pub struct Cli {
 pub enum Command {
     /// Do what run files say: calibrate, measure, report, judge
     Run(run::Args),
+    /// Make a project of the workspace from a model and a dataset; the model is run once
+    Import(import::Args),
+    /// List the projects of the workspace and what was made of them
+    Projects(projects::Args),
+    /// Make an INT8 variant of a project's model
+    Optimize(optimize::Args),
     /// List the runs that are known, wherever they were started
     Ps(ps::Args),
     /// Watch a run; Ctrl-C leaves it alone
@@ -84,6 +94,9 @@ pub enum Command {
 pub fn execute(command: &Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Projects(args) => projects::run(args),
+        Command::Optimize(args) => optimize::run(args),
         Command::Ps(args) => ps::run(args),
         Command::Attach(args) => attach::run(args),
         Command::Logs(args) => logs::run(args),
@@ -107,7 +120,10 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() {
         return 2;
     }
-    error.downcast_ref::<RunError>().map_or(1, RunError::exit_code)
+    match error.downcast_ref::<ProjectError>() {
+        Some(ProjectError::Name { .. } | ProjectError::Invalid { .. }) => 2,
+        _ => error.downcast_ref::<RunError>().map_or(1, RunError::exit_code),
+    }
 }
 
 /// An error with its causes, fit for a terminal.

@@ -93,16 +93,24 @@ fn run_one(args: &Args, file: &Path) -> anyhow::Result<u8> {
     if args.dry_run {
         return dry_run::run(&plan, existing, args.json);
     }
-    if args.detach {
-        let started = launch::start_detached(&plan, &plan.output, existing)?;
-        super::print(&announcement(&started, args.json))?;
+    start(&plan, existing, args.detach, args.json)
+}
+
+/// Runs a plan here, or has it run; gives 0, or 3 if a gate failed.
+///
+/// # Errors
+/// The output folder is refused, or the run failed.
+pub(super) fn start(plan: &Plan, existing: Existing, detach: bool, json: bool) -> anyhow::Result<u8> {
+    if detach {
+        let started = launch::start_detached(plan, &plan.output, existing)?;
+        super::print(&announcement(&started, json))?;
         return Ok(0);
     }
 
     let interrupt = Interrupt::install().context("cannot listen to Ctrl-C")?;
-    let directory = RunDirectory::create(&plan.output, &plan, existing).map_err(RunError::from)?;
-    let summary = work(&plan, &directory, &interrupt, Some(view(args.json)))??.summary;
-    if !args.json {
+    let directory = RunDirectory::create(&plan.output, plan, existing).map_err(RunError::from)?;
+    let summary = work(plan, &directory, &interrupt, Some(view(json)))??.summary;
+    if !json {
         let text = summary_text::render(&summary, &plan.name, &plan.output, width());
         super::print(&super::sanitized(&text))?;
     }

@@ -13,6 +13,7 @@ pub mod event_log;
 pub mod events;
 pub mod fold;
 pub mod gates;
+pub mod import;
 pub mod interrupt;
 pub mod launch;
 pub mod plan;

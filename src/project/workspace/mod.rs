@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::RunLock;
 use super::{ProjectError, atomic, places, time};
+use crate::measure::Interval;
 
 /// The file that makes a folder a project.
 const PROJECT_FILE: &str = "project.yaml";
@@ -47,8 +48,21 @@ pub struct Project {
     pub created: String,
     /// What it is about.
     pub definition: Definition,
+    /// How fast the FP32 model is, once that was measured.
+    pub baseline: Option<Baseline>,
     /// What was made of it, the oldest first.
     pub variants: Vec<Variant>,
+}
+
+/// How fast the model of a project is as it came: one stream, batch 1, in the engine of calib8.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Images per second.
+    pub fps: Interval,
+    /// Model name of the processor it was measured on.
+    pub cpu: String,
+    /// When: RFC 3339, UTC.
+    pub measured: String,
 }
 
 /// What a project is about. Paths are absolute.
@@ -115,6 +129,8 @@ struct ProjectFile {
     created: String,
     #[serde(flatten)]
     definition: Definition,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    baseline: Option<Baseline>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -219,6 +235,7 @@ impl Workspace {
             name: name.to_string(),
             created: created.clone(),
             definition: new.definition.clone(),
+            baseline: None,
         };
         if let Err(error) = write_yaml(&path.join(PROJECT_FILE), &file) {
             // An empty folder is no project to anybody, so it does not matter if it stays.
@@ -226,7 +243,18 @@ impl Workspace {
             return Err(error);
         }
         let definition = new.definition.clone();
-        Ok(Project { id, path, name: name.to_string(), created, definition, variants: Vec::new() })
+        let name = name.to_string();
+        Ok(Project { id, path, name, created, definition, baseline: None, variants: Vec::new() })
+    }
+
+    /// Keeps how fast the model of a project is.
+    ///
+    /// # Errors
+    /// The project can't be read or written.
+    pub fn set_baseline(&self, project: &Project, baseline: &Baseline) -> Result<(), ProjectError> {
+        let file = project.path.join(PROJECT_FILE);
+        let stored: ProjectFile = read_yaml(&file)?;
+        write_yaml(&file, &ProjectFile { baseline: Some(baseline.clone()), ..stored })
     }
 
     /// Gives a project another name.
@@ -313,6 +341,7 @@ fn read_project(id: &str, path: &Path) -> Result<Project, ProjectError> {
         name: file.name,
         created: file.created,
         definition: file.definition,
+        baseline: file.baseline,
         variants,
     })
 }

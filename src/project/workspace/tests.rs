@@ -61,6 +61,19 @@ fn a_new_name_changes_neither_id_nor_folder() {
 }
 
 #[test]
+fn the_speed_of_the_model_stays_with_the_project() {
+    let (_folder, workspace) = setup();
+    let project = make(&workspace, "one");
+    assert_eq!(project.baseline, None);
+    let fps = Interval { median: 100.5, low: 99.25, high: 101.0 };
+    let baseline = Baseline { fps, cpu: "Some CPU".into(), measured: "2026-01-01T00:00:00.000Z".into() };
+    workspace.set_baseline(&project, &baseline).unwrap();
+    workspace.rename(&project, "two").unwrap();
+    let again = workspace.project("one").unwrap();
+    assert_eq!((again.name.as_str(), again.baseline), ("two", Some(baseline)));
+}
+
+#[test]
 fn deleting_moves_to_the_trash_and_removes_nothing() {
     let (_folder, workspace) = setup();
     let project = make(&workspace, "one");

@@ -30,7 +30,7 @@ use overrides::Override;
 pub use preprocessing::{ColorOrder, Preprocessing, Steps};
 pub use problem::PlanError;
 use problem::{Problem, Source};
-pub use project::{OptimizeOptions, for_project};
+pub use project::{OptimizeOptions, for_definition, for_project};
 
 /// A larger file is no run file.
 const MAX_FILE_BYTES: u64 = 1 << 20;

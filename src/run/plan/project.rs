@@ -1,13 +1,13 @@
 //! The plan of a project of the workspace: what its definition says, and what the user chose.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::file::{
     DatasetSection, Gates, ModelSection, OptimizeSection, PerformanceSection, ReportKind, RunFile,
     all_reports, auto,
 };
 use super::{Count, Plan, PlanError, Preprocessing, resolve};
-use crate::project::workspace::Project;
+use crate::project::workspace::{Definition, Project};
 
 /// What the user chooses when optimizing the model of a project: the sections of the run file that the
 /// project does not fill in.
@@ -47,15 +47,27 @@ impl OptimizeOptions {
 /// # Errors
 /// All that is wrong with definition and options; files that are gone among it.
 pub fn for_project(project: &Project, options: &OptimizeOptions) -> Result<Plan, PlanError> {
-    let definition = &project.definition;
-    let origin = project.path.join("project.yaml");
+    for_definition(&project.name, &project.definition, &project.path, options)
+}
+
+/// As [`for_project`], of a project that is yet to be made; `called` stands in messages where the name
+/// of a run file would.
+///
+/// # Errors
+/// As [`for_project`].
+pub fn for_definition(
+    called: &str,
+    definition: &Definition,
+    output: &Path,
+    options: &OptimizeOptions,
+) -> Result<Plan, PlanError> {
     let text = |path: &Path| {
-        let not_text = || PlanError::file(&origin, format!("the path {} is not UTF-8", path.display()), None);
+        let not_text = || PlanError::file(called, format!("the path {} is not UTF-8", path.display()), None);
         path.to_str().map(str::to_string).ok_or_else(not_text)
     };
-    let option = |path: &Option<_>| path.as_deref().map(text).transpose();
+    let option = |path: &Option<PathBuf>| path.as_deref().map(text).transpose();
     let preprocess: Preprocessing = serde_yaml::from_value(definition.preprocess.clone())
-        .map_err(|error| PlanError::file(&origin, format!("'preprocess': {error}"), None))?;
+        .map_err(|error| PlanError::file(called, format!("'preprocess': {error}"), None))?;
     let run_file = RunFile {
         version: 1,
         name: options.name.clone(),
@@ -71,10 +83,9 @@ pub fn for_project(project: &Project, options: &OptimizeOptions) -> Result<Plan,
         reports: options.reports.clone(),
         gates: options.gates.clone(),
         threads: options.threads,
-        output: Some(text(&project.path)?),
+        output: Some(text(output)?),
     };
-    resolve::resolve(run_file, Path::new("."))
-        .map_err(|problems| PlanError::without_text(project.name.clone(), problems))
+    resolve::resolve(run_file, Path::new(".")).map_err(|problems| PlanError::without_text(called, problems))
 }
 
 #[cfg(test)]
@@ -83,7 +94,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::project::workspace::{DatasetDefinition, Definition, NewProject, Workspace};
+    use crate::project::workspace::{DatasetDefinition, NewProject, Workspace};
 
     fn project(folder: &Path) -> Project {
         fs::create_dir_all(folder.join("images")).unwrap();
@@ -121,11 +132,11 @@ mod tests {
     }
 
     #[test]
-    fn preprocessing_that_is_none_names_the_file() {
+    fn preprocessing_that_is_none_names_the_project() {
         let folder = tempfile::tempdir().unwrap();
         let mut project = project(folder.path());
         project.definition.preprocess = serde_yaml::from_str("{crops: 8}").unwrap();
         let message = for_project(&project, &OptimizeOptions::new("int8")).unwrap_err().to_string();
-        assert!(message.contains("demo/project.yaml: 'preprocess': unknown field `crops`"), "{message}");
+        assert!(message.contains("demo: 'preprocess': unknown field `crops`"), "{message}");
     }
 }

@@ -6,7 +6,8 @@ use super::prepare::Subject;
 use crate::dataset::Dataset;
 use crate::engine::builtin::Builtin;
 use crate::engine::{Engine, LoadOptions, Session, Value};
-use crate::measure::{self, Settings};
+use crate::measure::{self, Settings, Timing};
+use crate::progress::Progress;
 use crate::run::RunError;
 use crate::run::events::Stage;
 use crate::run::worker::{Desk, StageError};
@@ -20,15 +21,21 @@ pub(in crate::run) struct Parent {
 }
 
 pub(in crate::run) fn run(desk: &Desk, subject: &Subject) -> Result<Parent, RunError> {
-    let work = |progress: &dyn crate::progress::Progress| -> Result<Parent, StageError> {
-        let session = Builtin.load(&subject.parent, &LoadOptions::default())?;
-        check_labels(session.as_ref(), &subject.dataset)?;
-        let settings = Settings { seconds: SECONDS, ..Settings::default() };
-        let input = batch_of(&subject.sample, 1)?;
-        measure::single(session.as_ref(), &[input], &settings, progress)?;
-        Ok(Parent { session })
-    };
-    desk.stage(Stage::Baseline, work).map(|(parent, _)| parent)
+    let work = |progress: &dyn Progress| measure_parent(subject, progress);
+    desk.stage(Stage::Baseline, work).map(|((parent, _), _)| parent)
+}
+
+/// Loads the parent, runs it, and says how fast it is with one stream.
+pub(in crate::run) fn measure_parent(
+    subject: &Subject,
+    progress: &dyn Progress,
+) -> Result<(Parent, Timing), StageError> {
+    let session = Builtin.load(&subject.parent, &LoadOptions::default())?;
+    check_labels(session.as_ref(), &subject.dataset)?;
+    let settings = Settings { seconds: SECONDS, ..Settings::default() };
+    let input = batch_of(&subject.sample, 1)?;
+    let timing = measure::single(session.as_ref(), &[input], &settings, progress)?.timing;
+    Ok((Parent { session }, timing))
 }
 
 /// Whether each label of `dataset` is a class of the model.

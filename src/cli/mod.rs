@@ -20,6 +20,7 @@ mod progress_bar;
 pub mod projects;
 pub mod ps;
 mod queue;
+pub mod redo;
 pub mod run;
 mod runs;
 mod summary_text;
@@ -64,6 +65,10 @@ pub enum Command {
     Projects(projects::Args),
     /// Make an INT8 variant of a project's model
     Optimize(optimize::Args),
+    /// Measure the speed of a variant again, in the same settings or others
+    Measure(redo::Args),
+    /// Make the reports of a variant again, the same or others
+    Report(redo::Args),
     /// List the runs that are known, wherever they were started
     Ps(ps::Args),
     /// Watch a run; Ctrl-C leaves it alone
@@ -97,6 +102,8 @@ pub fn execute(command: &Command) -> anyhow::Result<u8> {
         Command::Import(args) => import::run(args),
         Command::Projects(args) => projects::run(args),
         Command::Optimize(args) => optimize::run(args),
+        Command::Measure(args) => redo::run(args, redo::Step::Measure),
+        Command::Report(args) => redo::run(args, redo::Step::Report),
         Command::Ps(args) => ps::run(args),
         Command::Attach(args) => attach::run(args),
         Command::Logs(args) => logs::run(args),

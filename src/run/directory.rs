@@ -47,6 +47,11 @@ pub enum Existing {
     Force,
     /// Go on with it.
     Resume,
+    /// Go on with it under this plan, which may be another one: what does not depend on what changed is kept.
+    Replan {
+        /// Whether speeds are measured again in any case.
+        measures_again: bool,
+    },
 }
 
 /// Why a folder can't be used.
@@ -114,7 +119,10 @@ impl RunDirectory {
         check(path, existing, &yaml)?;
         atomic::remove_leftovers(path)?;
         if existing == Existing::Force {
-            remove_artifacts(path)?;
+            remove_artifacts(path, ARTIFACTS)?;
+        }
+        if existing == (Existing::Replan { measures_again: true }) {
+            remove_artifacts(path, &["performance.json"])?;
         }
         let directory = RunDirectory { path: path.to_path_buf(), _lock: lock };
         atomic::write(&directory.file(PLAN_FILE), yaml.as_bytes())?;
@@ -161,6 +169,8 @@ pub fn check(path: &Path, existing: Existing, yaml: &str) -> Result<(), Director
     let holds_run = MARKS.iter().any(|mark| there(&mark));
     match existing {
         Existing::Force => Ok(()),
+        Existing::Replan { .. } if holds_run => Ok(()),
+        Existing::Replan { .. } => Err(DirectoryError::NoRun(path.to_path_buf())),
         Existing::Resume if holds_run => same_plan(path, yaml),
         Existing::Refuse if holds_run => Err(DirectoryError::HoldsRun(path.to_path_buf())),
         Existing::Refuse | Existing::Resume => match ARTIFACTS.iter().find(there) {
@@ -184,8 +194,8 @@ fn same_plan(path: &Path, yaml: &str) -> Result<(), DirectoryError> {
     }
 }
 
-fn remove_artifacts(path: &Path) -> Result<(), ProjectError> {
-    for name in ARTIFACTS.iter().filter(|name| **name != LOCK_FILE) {
+fn remove_artifacts(path: &Path, names: &[&str]) -> Result<(), ProjectError> {
+    for name in names.iter().filter(|name| **name != LOCK_FILE) {
         let file = path.join(name);
         let Ok(metadata) = file.symlink_metadata() else { continue };
         let removed = if metadata.is_dir() { fs::remove_dir_all(&file) } else { fs::remove_file(&file) };

@@ -1,7 +1,7 @@
 //! Parent and optimized side by side, in every setting, then layer by layer.
 
 use ndarray::Array3;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::baseline::batch_of;
 use super::prepare::Subject;
@@ -11,6 +11,7 @@ use crate::engine::{Engine, LoadOptions};
 use crate::measure::{self, Conditions, LayerRow, Settings, Warning};
 use crate::model::Model;
 use crate::progress::Progress;
+use crate::project::hash;
 use crate::run::RunError;
 use crate::run::events::Stage;
 use crate::run::plan::EngineName;
@@ -19,10 +20,15 @@ use crate::run::worker::{Desk, StageError};
 
 /// Share of a setting's time that the pass over single layers gets.
 const LAYER_SHARE: f64 = 0.5;
+/// Where the numbers are kept.
+const FILE: &str = "performance.json";
 
 /// What measuring gave. Written to `performance.json`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::run) struct Performance {
+    /// What the numbers belong to: they stay valid where all of this is the same.
+    #[serde(default)]
+    key: String,
     pub rows: Vec<PerformanceRow>,
     pub speedup: Vec<Speedup>,
     pub warnings: Vec<Warning>,
@@ -34,7 +40,14 @@ pub(in crate::run) struct Performance {
 impl Performance {
     /// Nothing was measured.
     pub fn none() -> Performance {
-        Performance { rows: vec![], speedup: vec![], warnings: vec![], conditions: None, layers: vec![] }
+        Performance {
+            key: String::new(),
+            rows: vec![],
+            speedup: vec![],
+            warnings: vec![],
+            conditions: None,
+            layers: vec![],
+        }
     }
 }
 
@@ -56,7 +69,15 @@ pub(in crate::run) fn run(
     let matrix =
         Matrix { streams: &plan.streams, batch: &plan.batch, seconds: plan.seconds, layers: plan.layers };
     let work = |progress: &dyn Progress| {
-        let performance = measure(&subject.parent, &optimized.model, &subject.sample, &matrix, progress)?;
+        let key = key(desk, subject, optimized)?;
+        let performance = match stored(desk, &key) {
+            // A run that was stopped after it had measured.
+            Some(performance) => performance,
+            None => {
+                let found = measure(&subject.parent, &optimized.model, &subject.sample, &matrix, progress)?;
+                Performance { key, ..found }
+            }
+        };
         progress.warn(
             "FP32 operators without a kernel of ours run in tract, which is slower than the fastest FP32 engines: \
              where a model has many, judge by FPS as well",
@@ -73,12 +94,27 @@ pub(in crate::run) fn run(
         Ok(performance)
     };
     let (performance, _) = desk.stage(Stage::Measure, work)?;
-    desk.write_json("performance.json", &performance)?;
+    desk.write_json(FILE, &performance)?;
     let mut csv = Vec::new();
     measure::layers::write_csv(&mut csv, &performance.layers)
         .map_err(|e| RunError::stage(Stage::Measure, e))?;
     desk.write("layers.csv", &csv)?;
     Ok(performance)
+}
+
+/// A hash over both models, the settings, the machine and the version of calib8.
+fn key(desk: &Desk, subject: &Subject, optimized: &Optimized) -> Result<String, StageError> {
+    let settings = serde_json::to_string(&desk.plan.performance)?;
+    let host = serde_json::to_string(&super::closing::host())?;
+    let (parent, model) = (&subject.parent.sha256, &optimized.model.sha256);
+    let text = format!("{}\n{parent}\n{model}\n{settings}\n{host}\n", env!("CARGO_PKG_VERSION"));
+    Ok(hash::sha256_bytes(text.as_bytes()))
+}
+
+/// What an earlier worker of this run has measured, if it is there and belongs to `key`.
+fn stored(desk: &Desk, key: &str) -> Option<Performance> {
+    let bytes = std::fs::read(desk.directory.file(FILE)).ok()?;
+    serde_json::from_slice(&bytes).ok().filter(|found: &Performance| found.key == key)
 }
 
 /// Measures two models on one image in every setting of `matrix`.

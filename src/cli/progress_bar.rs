@@ -242,7 +242,7 @@ impl<W: Write + Send> Listener for PlainLines<W> {
             Event::Failed { message } if self.tells_failure => format!("failed: {message}"),
             Event::Interrupted if self.tells_failure => "interrupted".to_string(),
             Event::Failed { .. } | Event::Interrupted => return,
-            Event::Result { .. } | Event::Gate(_) | Event::Finished { .. } => return,
+            Event::Observed(_) | Event::Result { .. } | Event::Gate(_) | Event::Finished { .. } => return,
         };
         // The log has it all; a reader that has gone away is no reason to stop the work.
         let _ = writeln!(self.out, "{}", sanitized(&line));

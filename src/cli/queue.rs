@@ -259,7 +259,7 @@ impl Queue<'_> {
             false
         };
         let mut listener = if self.alone { run::view(false) } else { Box::new(Deaf) as Box<dyn Listener> };
-        let Some(status) = follow(&directory, listener.as_mut(), stops)? else { return Ok(row) };
+        let status = follow(&directory, listener.as_mut(), stops)?.unwrap_or_else(|| status::of(&directory));
         let row = Row { seconds: Some(status.state.elapsed), ..row };
         Ok(match status.standing {
             Standing::Finished(_) => row.with(&summary(&directory)?),

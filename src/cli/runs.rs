@@ -95,7 +95,7 @@ mod tests {
     use crate::run::fold::State;
 
     fn run(folder: &str, plan: &str, standing: Standing, pid: u32) -> Known {
-        let holder = (standing == Standing::Running).then(|| Holder { pid: Some(pid), host: None });
+        let holder = (standing == Standing::Running).then_some(Holder { pid: Some(pid), host: None });
         let state = State { plan: plan.into(), ..State::default() };
         Known { directory: folder.into(), status: RunStatus { standing, state, holder }, changed: None }
     }

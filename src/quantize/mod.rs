@@ -13,6 +13,7 @@
 
 mod correction;
 mod error;
+mod look;
 mod observe;
 mod placement;
 mod prepare;
@@ -24,6 +25,7 @@ mod weights;
 mod write;
 
 pub use error::QuantizeError;
+pub use look::{Look, look};
 pub use observe::{ObserveOptions, observe};
 pub use placement::{Bounds, LeftNode, NodeKind, Placement, QuantizedNode, QuantizedTensor, place};
 pub use prepare::prepare;

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::summary::GateResult;
+pub use crate::quantize::Look;
 
 /// A part of the work, in the order in which they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -103,6 +104,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
     },
+    /// A look at one tensor while statistics are collected; each look is at the next one.
+    Observed(Look),
     /// A stage ended well.
     StageFinished {
         /// Which.
@@ -161,7 +164,7 @@ impl Event {
     /// Whether `state.json` may do without it until something of weight happens: a reader finds it behind
     /// the last other entry of the log.
     pub fn is_momentary(&self) -> bool {
-        matches!(self, Event::Progress { .. } | Event::Warning { .. })
+        matches!(self, Event::Progress { .. } | Event::Observed(_) | Event::Warning { .. })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::events::{Entry, Event, Stage, Status};
+use super::events::{Entry, Event, Look, Stage, Status};
 use super::summary::GateResult;
 
 /// What a log amounts to.
@@ -19,6 +19,9 @@ pub struct State {
     pub phase: Phase,
     /// The stages that were begun, in the order in which they were.
     pub stages: Vec<StageState>,
+    /// The tensor that was looked at last, while statistics are collected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look: Option<Look>,
     /// Warnings in order, none twice.
     pub warnings: Vec<String>,
     /// Files that are in place, by path relative to the run directory.
@@ -99,11 +102,14 @@ impl State {
                 // A worker that takes a run up again tells anew what it does and finds.
                 self.stages.clear();
                 self.gates.clear();
+                self.look = None;
             }
             Event::StageStarted { stage } => {
                 self.stages.retain(|state| state.stage != *stage);
                 self.stages.push(StageState::new(*stage));
+                self.look = self.look.take().filter(|_| *stage <= Stage::Quantize);
             }
+            Event::Observed(look) => self.look = Some(look.clone()),
             Event::Progress { stage, done, total, rate, eta_seconds, detail } => {
                 let state = self.stage(*stage);
                 state.done = *done;
@@ -205,6 +211,28 @@ mod tests {
         assert_eq!(state.phase, Phase::Running);
         assert_eq!(state.stages.len(), 1);
         assert_eq!(state.active().map(|s| s.done), Some(0));
+    }
+
+    #[test]
+    fn the_last_look_at_a_tensor_is_shown_until_its_stages_are_over() {
+        let look = |tensor: &str| {
+            let (low, high) = (-1.0, 2.0);
+            Event::Observed(Look {
+                tensor: tensor.into(),
+                images: 3,
+                low,
+                high,
+                histogram: vec![1, 2],
+                range: (low, high),
+            })
+        };
+        let mut events =
+            vec![started(), Event::StageStarted { stage: Stage::Statistics }, look("a"), look("b")];
+        assert_eq!(State::of_log(&log(events.clone())).look.map(|look| look.tensor), Some("b".into()));
+        events.push(Event::StageStarted { stage: Stage::Quantize });
+        assert!(State::of_log(&log(events.clone())).look.is_some());
+        events.push(Event::StageStarted { stage: Stage::Correct });
+        assert_eq!(State::of_log(&log(events)).look, None);
     }
 
     #[test]

@@ -126,8 +126,8 @@ fn a_second_signal_ends_a_run_at_once() {
     drop(fs::OpenOptions::new().write(true).open(&pipe).unwrap());
     let log = workspace.path("out/events.jsonl");
     let patience = Instant::now() + Duration::from_secs(60);
-    while !fs::read_to_string(&log).unwrap_or_default().contains("\"dataset\"") {
-        assert!(Instant::now() < patience, "the run did not come to its dataset");
+    while !fs::read_to_string(&log).unwrap_or_default().contains("stage_started") {
+        assert!(Instant::now() < patience, "the run did not begin");
         std::thread::sleep(Duration::from_millis(10));
     }
     let process = Pid::from_child(&child);

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::checkpoint::Checkpoint;
 use super::prepare::{Subject, misfit};
@@ -16,13 +17,15 @@ use crate::quantize::{
     self, BiasCorrection, LayerReport, ObserveOptions, Options, Placement, Quantized, Statistics,
 };
 use crate::run::RunError;
-use crate::run::events::Stage;
+use crate::run::events::{Event, Stage};
 use crate::run::plan::Plan;
 use crate::run::summary::CalibrationSummary;
 use crate::run::worker::{Desk, StageError};
 
 /// Images between two checkpoints.
 const CHECKPOINT_EVERY: usize = 64;
+/// The shortest time between two looks at a tensor.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Name of the model that is made.
 pub(in crate::run) const MODEL_FILE: &str = "model.int8.onnx";
 
@@ -132,7 +135,9 @@ fn observe(
     let session = Builtin.load(&subject.parent, &LoadOptions { batch: 1, extra_outputs })?;
     let options = ObserveOptions { threads, total, checkpoint_every: CHECKPOINT_EVERY };
     let mut write_error = None;
+    let mut looks = Looks::new(desk, placement);
     let save = |statistics: &Statistics| {
+        looks.show(statistics);
         let checkpoint = images.checkpoint(&key, statistics.clone());
         let written =
             checkpoint.to_bytes().map_err(StageError::from).and_then(|b| Ok(atomic::write(&file, &b)?));
@@ -161,9 +166,36 @@ fn observe(
             unreadable.len()
         ));
     }
+    looks.show(&statistics);
     let checkpoint = images.checkpoint(&key, statistics);
     atomic::write(&file, &checkpoint.to_bytes()?)?;
     Ok(checkpoint)
+}
+
+/// Shows one tensor after another while statistics are collected, at most one in [`LOOK_EVERY`].
+struct Looks<'a> {
+    desk: &'a Desk<'a>,
+    placement: &'a Placement,
+    options: Options,
+    next: usize,
+    last: Option<Instant>,
+}
+
+impl<'a> Looks<'a> {
+    fn new(desk: &'a Desk<'a>, placement: &'a Placement) -> Looks<'a> {
+        Looks { desk, placement, options: options(desk.plan), next: 0, last: None }
+    }
+
+    fn show(&mut self, statistics: &Statistics) {
+        if self.last.is_some_and(|last| last.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        if let Some(look) = quantize::look(self.placement, statistics, &self.options, self.next) {
+            self.desk.emit(Event::Observed(look));
+            self.last = Some(Instant::now());
+        }
+        self.next += 1;
+    }
 }
 
 /// The readable images of a dataset in order, with the count of those taken.

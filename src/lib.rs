@@ -1,6 +1,8 @@
 //! calib8 makes neural networks fast on CPUs: it calibrates a trained FP32 ONNX model to INT8,
 //! measures how much faster it became, and shows image by image where its predictions changed.
 //!
+//! As a library, [`Session`] runs any ONNX file, and [`Package`] opens what `calib8 export` made; the rest is what the command `calib8` is made of.
+//!
 //! The rooms of the house, in the order in which data moves through them; a room may use the rooms
 //! above it, never those below (`tests/house.rs` holds it):
 //!
@@ -30,3 +32,7 @@ pub mod quantize;
 pub mod report;
 pub mod run;
 pub mod tui;
+
+pub use engine::OwnedSession as Session;
+pub use ndarray;
+pub use run::package::Package;

@@ -51,7 +51,12 @@ fn page(facts: &Facts) -> String {
     }
     for (i, engine) in facts.engines.iter().enumerate() {
         let title = if i == 0 { "Engines" } else { "" };
-        text += &format!("{title:<11}{:<12} {}\n", engine.name, engine.state);
+        let said = match (&engine.version, &engine.library) {
+            (Some(version), Some(library)) => format!("{version}, {library}"),
+            (Some(version), None) => version.clone(),
+            _ => engine.state.clone(),
+        };
+        text += &format!("{title:<11}{:<12} {}\n", engine.name, printable(&said));
     }
     text
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use crate::engine::{Engine, LoadOptions, builtin::Builtin};
+use crate::engine::{EngineName, Libraries, LoadOptions};
 use crate::measure::host;
 use crate::measure::random_inputs;
 use crate::measure::streams::{Span, Streams, Subject, with_streams};
@@ -24,12 +24,18 @@ pub struct Args {
     /// The ONNX model.
     #[arg(value_name = "MODEL.onnx")]
     model: PathBuf,
-    /// Threads of one inference; the built-in engine has one.
+    /// Threads of one inference; a stream has one.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
     threads: u32,
     /// Streams that the inferences are shared out to.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     streams: u32,
+    /// builtin, onnxruntime or openvino
+    #[arg(long, default_value = "builtin")]
+    engine: EngineName,
+    /// Shared library of the engine, or its folder; found if left out
+    #[arg(long)]
+    library: Option<PathBuf>,
     /// What a symbolic batch dimension becomes.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
@@ -41,8 +47,10 @@ pub struct Args {
 /// The model can't be loaded or run, or a line is not a number.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     let model = Model::load(&args.model)?;
-    let options = LoadOptions { batch: args.batch as usize, ..LoadOptions::default() };
-    let session = Builtin.load(&model, &options)?;
+    let streams = args.streams as usize;
+    let options = LoadOptions { batch: args.batch as usize, streams, ..LoadOptions::default() };
+    let libraries = Libraries { onnxruntime: args.library.clone(), openvino: args.library.clone() };
+    let session = args.engine.open(&libraries)?.load(&model, &options)?;
     let inputs = random_inputs(session.as_ref(), SEED)?;
     // One stream stays where its caller put this process; several get a core each of those.
     let cores = if args.streams > 1 { host::allowed_cores() } else { Vec::new() };

@@ -10,10 +10,13 @@ pub mod compare;
 pub mod completions;
 pub mod doctor;
 mod dry_run;
+pub mod export;
 mod follow;
+pub mod history;
 pub mod import;
 pub mod inspect;
 pub mod logs;
+pub mod measure_load;
 pub mod measure_raw;
 pub mod optimize;
 mod progress_bar;
@@ -81,6 +84,10 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Hold any two ONNX models against each other on a dataset: speed and predictions
     Compare(compare::Args),
+    /// Show measurements of several runs and hosts side by side
+    History(history::Args),
+    /// Pack the INT8 model of a run with what it takes to run it elsewhere
+    Export(export::Args),
     /// Show what this machine offers
     Doctor(doctor::Args),
     /// Time inferences on request, for benchmarks of several engines
@@ -88,6 +95,9 @@ pub enum Command {
     /// Do the work of a run directory: the process behind `run --detach`
     #[command(hide = true)]
     Worker(worker::Args),
+    /// Measure load time and memory of a model, for runs
+    #[command(hide = true)]
+    MeasureLoad(measure_load::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -110,9 +120,12 @@ pub fn execute(command: &Command) -> anyhow::Result<u8> {
         Command::Cancel(args) => cancel::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::History(args) => history::run(args),
+        Command::Export(args) => export::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::MeasureRaw(args) => measure_raw::run(args),
         Command::Worker(args) => worker::run(args),
+        Command::MeasureLoad(args) => measure_load::run(args),
         Command::Completions(args) => completions::run(args),
     }
 }

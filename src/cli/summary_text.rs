@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::report::DistanceSummary;
+use crate::run::plan::EngineName;
 use crate::run::summary::{
     AnnotationsSummary, GateResult, ModelRole, PredictionsSummary, Speedup, Summary, Verdict,
 };
@@ -16,6 +17,9 @@ const MARGIN: usize = 13;
 pub fn render(summary: &Summary, name: &str, folder: &Path, width: usize) -> String {
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.extend(summary.speedup.iter().map(|speedup| ("speed", speed(summary, speedup))));
+    rows.extend(summary.engines.iter().filter_map(|record| {
+        Some(("speed", format!("{}: not measured: {}", record.engine.name(), record.error.as_ref()?)))
+    }));
     rows.push(("size", size(summary)));
     let reports = &summary.reports;
     rows.extend(reports.predictions.as_ref().map(|p| ("agreement", agreement(p))));
@@ -88,8 +92,9 @@ fn speed(summary: &Summary, speedup: &Speedup) -> String {
         Verdict::NotDistinguishable => "not distinguishable",
     };
     format!(
-        "{}, {}, batch {}: {} → {} FPS, {:.2} × ({:.2} to {:.2}), {verdict}",
+        "{}{}, {}, batch {}: {} → {} FPS, {:.2} × ({:.2} to {:.2}), {verdict}",
         speedup.engine.name(),
+        formats(summary, speedup.engine),
         counted(speedup.streams, "stream"),
         speedup.batch,
         fps(ModelRole::Parent),
@@ -98,6 +103,18 @@ fn speed(summary: &Summary, speedup: &Speedup) -> String {
         speedup.low,
         speedup.high,
     )
+}
+
+/// What an engine really computed in, where that is not FP32 and INT8.
+fn formats(summary: &Summary, engine: EngineName) -> String {
+    let format = |role: ModelRole| {
+        let row = summary.performance.iter().find(|row| row.engine == engine && row.model == role);
+        row.map_or("", |row| row.precision.as_str())
+    };
+    match (format(ModelRole::Parent), format(ModelRole::Optimized)) {
+        ("" | "fp32", "" | "int8") => String::new(),
+        (parent, optimized) => format!(" ({parent} → {optimized})"),
+    }
 }
 
 fn size(summary: &Summary) -> String {
@@ -163,6 +180,26 @@ fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Rows of cells as lines, the columns aligned: the first to the left, the others to the right.
+pub fn table(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let mut text = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let _ = match column {
+                0 => write!(text, "{cell:<width$}"),
+                _ => write!(text, "  {cell:>width$}"),
+            };
+        }
+        text.trim_end().to_string()
+    };
+    rows.iter().map(line).collect()
+}
+
 /// Decimal units, as disks and downloads are sold.
 pub fn bytes(count: u64) -> String {
     match count {
@@ -178,7 +215,8 @@ mod tests {
     use super::*;
     use crate::report::{Accuracy, LeftOut};
     use crate::run::events::Status;
-    use crate::run::plan::{EngineName, ReportKind};
+    use crate::run::performance::EngineRecord;
+    use crate::run::plan::ReportKind;
     use crate::run::summary::{
         CalibrationSummary, HostSummary, Interval, Latency, ModelSummary, PerformanceRow, ReportsSummary,
         SCHEMA,
@@ -198,6 +236,8 @@ mod tests {
             batch: 1,
             fps: Interval { median, low: median, high: median },
             latency_ms: Latency { p50: 1.0, p90: 1.0, p99: 1.0 },
+            precision: String::new(),
+            precisions: std::collections::BTreeMap::new(),
         }
     }
 
@@ -237,6 +277,12 @@ mod tests {
                 performance(ModelRole::Optimized, 2, 1850.5),
             ],
             speedup: vec![speedup(1, 2.348, Verdict::Faster), speedup(2, 2.342, Verdict::Faster)],
+            engines: vec![EngineRecord {
+                engine: EngineName::Openvino,
+                version: None,
+                library: None,
+                error: Some("libopenvino_c was not found".into()),
+            }],
             reports: ReportsSummary {
                 predictions: Some(PredictionsSummary {
                     images: 400,

@@ -6,6 +6,14 @@ pub enum EngineError {
     /// The model room refused the file.
     #[error(transparent)]
     Model(#[from] crate::model::ModelError),
+    /// The library of a foreign engine is missing, too old, or no such library.
+    #[error("{engine}: {what}")]
+    Library {
+        /// Name of the engine.
+        engine: &'static str,
+        /// What was found where, and what to do.
+        what: String,
+    },
     /// The engine can't take the model.
     #[error("{engine}: cannot load {model}: {what}")]
     Load {

@@ -6,12 +6,19 @@
 //! ```
 
 pub mod builtin;
+mod choice;
 mod error;
+mod facade;
+pub mod foreign;
 mod value;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
+pub use choice::{EngineName, Libraries};
 pub use error::EngineError;
+pub use facade::Session as OwnedSession;
 pub use value::Value;
 
 use crate::model::Model;
@@ -21,6 +28,8 @@ use crate::model::Model;
 pub struct LoadOptions {
     /// What the symbolic batch dimension becomes.
     pub batch: usize,
+    /// How many runners will run at a time; an engine may lay out its threads for them.
+    pub streams: usize,
     /// Names of further tensors to give out after the graph's own outputs, in this order.
     /// Used to observe activations.
     pub extra_outputs: Vec<String>,
@@ -28,7 +37,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { batch: 1, extra_outputs: Vec::new() }
+        LoadOptions { batch: 1, streams: 1, extra_outputs: Vec::new() }
     }
 }
 
@@ -37,11 +46,30 @@ pub trait Engine: Send + Sync {
     /// Its name in run files and tables, such as `builtin`.
     fn name(&self) -> &'static str;
 
+    /// Its version.
+    fn version(&self) -> String;
+
+    /// The shared library that it was loaded from; `None` for what is built in.
+    fn library(&self) -> Option<&Path> {
+        None
+    }
+
     /// Loads a model with its symbolic dimensions fixed.
     ///
     /// # Errors
     /// The engine does not take the model; the message names the node.
     fn load(&self, model: &Model, options: &LoadOptions) -> Result<Box<dyn Session>, EngineError>;
+
+    /// The number formats that really run (`int8`, `fp32`, `bf16`, …), each with how many of the operators
+    /// with weights or products compute in it; empty where the engine does not tell. `session` is the model
+    /// loaded by this engine. Takes about as long as loading.
+    fn precisions(&self, _model: &Model, session: &dyn Session) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for layer in session.layers().iter().filter(|layer| layer.macs > 0) {
+            *counts.entry(layer.precision.name().to_string()).or_insert(0) += 1;
+        }
+        counts
+    }
 }
 
 /// A loaded model, its weights shared by all [`Runner`]s.
@@ -94,6 +122,17 @@ pub enum Precision {
     Int8,
     /// A change between the two, or of layout.
     Border,
+}
+
+impl Precision {
+    /// Its word in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Int8 => "int8",
+            Precision::Border => "border",
+        }
+    }
 }
 
 /// One timed step of a loaded model.

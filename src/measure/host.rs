@@ -20,6 +20,12 @@ pub struct Conditions {
     /// Share (0 to 1) of the allowed cores' time that was in use just before measuring began, that is
     /// by others.
     pub busy_before: Option<f64>,
+    /// Lowest and highest frequency of the used cores between turns, in MHz, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frequency_mhz: Option<(f64, f64)>,
+    /// The cores that streams were pinned to, in the order of the streams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub used: Vec<usize>,
 }
 
 impl Conditions {
@@ -31,7 +37,16 @@ impl Conditions {
         });
         let load_average =
             std::fs::read_to_string("/proc/loadavg").ok().and_then(|text| parse_load_average(&text));
-        Conditions { cores, cpu_limit: cpu_limit(), governor, load_average, busy_before: None }
+        let cpu_limit = cpu_limit();
+        Conditions {
+            cores,
+            cpu_limit,
+            governor,
+            load_average,
+            busy_before: None,
+            frequency_mhz: None,
+            used: Vec::new(),
+        }
     }
 }
 
@@ -108,6 +123,51 @@ pub fn pin_to(_core: usize) -> bool {
 #[cfg(not(target_os = "linux"))]
 pub fn keep_to(_cores: &[usize]) -> bool {
     false
+}
+
+/// The frequencies of some cores over a while, and whether they got too hot.
+#[derive(Debug)]
+pub struct Clockwork<'a> {
+    cores: &'a [usize],
+    range: Option<(f64, f64)>,
+    throttled_before: Option<u64>,
+}
+
+impl<'a> Clockwork<'a> {
+    /// Watches `cores` from now on.
+    pub fn watch(cores: &'a [usize]) -> Clockwork<'a> {
+        Clockwork { cores, range: None, throttled_before: throttle_events(cores) }
+    }
+
+    /// Looks at the frequencies. Costs some microseconds per core: call it where nothing is timed.
+    pub fn look(&mut self) {
+        for core in self.cores {
+            let path = format!("/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq");
+            let Some(khz) = read_word(&path).and_then(|word| word.parse::<f64>().ok()) else { return };
+            let mhz = khz / 1e3;
+            let (low, high) = self.range.unwrap_or((mhz, mhz));
+            self.range = Some((low.min(mhz), high.max(mhz)));
+        }
+    }
+
+    /// Lowest and highest frequency seen, in MHz.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        self.range
+    }
+
+    /// How often the cores were slowed down because of heat since the start.
+    pub fn throttled(&self) -> u64 {
+        let now = throttle_events(self.cores).unwrap_or(0);
+        now.saturating_sub(self.throttled_before.unwrap_or(now))
+    }
+}
+
+fn throttle_events(cores: &[usize]) -> Option<u64> {
+    let count = |core: &usize| {
+        let path = format!("/sys/devices/system/cpu/cpu{core}/thermal_throttle/core_throttle_count");
+        read_word(&path)?.parse::<u64>().ok()
+    };
+    cores.iter().map(count).sum()
 }
 
 /// How long the calling thread has waited for a core so far, ready to run but not running.

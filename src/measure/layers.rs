@@ -30,6 +30,13 @@ pub struct LayerTime {
     pub median_us: f64,
 }
 
+impl LayerTime {
+    /// Billions of multiply-accumulates per second; `None` where those are not the measure.
+    pub fn gmac_per_s(&self) -> Option<f64> {
+        (self.macs > 0 && self.median_us > 0.0).then(|| self.macs as f64 / self.median_us / 1e3)
+    }
+}
+
 /// The same layer in both models, or a layer that only one of them has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerRow {
@@ -43,6 +50,30 @@ pub struct LayerRow {
     pub optimized: Option<LayerTime>,
     /// Time in the parent ÷ time in the optimized model; above 1 the layer got faster.
     pub ratio: Option<f64>,
+    /// Share (0 to 1) of the parent's time.
+    #[serde(default)]
+    pub parent_share: Option<f64>,
+    /// Share (0 to 1) of the optimized model's time.
+    #[serde(default)]
+    pub optimized_share: Option<f64>,
+    /// Why it did not get faster, where it did not.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+impl LayerRow {
+    fn new(name: &str, kind: &str) -> LayerRow {
+        LayerRow {
+            name: name.into(),
+            kind: kind.into(),
+            parent: None,
+            optimized: None,
+            ratio: None,
+            parent_share: None,
+            optimized_share: None,
+            note: None,
+        }
+    }
 }
 
 /// Times the layers of one model for `seconds`, at least three runs, on one pinned thread. Layers that
@@ -184,13 +215,7 @@ impl Bench<'_> {
 pub fn join(parent: &[LayerTime], optimized: &[LayerTime]) -> Vec<LayerRow> {
     let mut rows: Vec<LayerRow> = parent
         .iter()
-        .map(|layer| LayerRow {
-            name: layer.name.clone(),
-            kind: layer.kind.clone(),
-            parent: Some(layer.clone()),
-            optimized: None,
-            ratio: None,
-        })
+        .map(|layer| LayerRow { parent: Some(layer.clone()), ..LayerRow::new(&layer.name, &layer.kind) })
         .collect();
     let mut next = 0;
     for layer in optimized {
@@ -202,17 +227,21 @@ pub fn join(parent: &[LayerTime], optimized: &[LayerTime]) -> Vec<LayerRow> {
                 next = found + 1;
             }
             None => {
-                let row = LayerRow {
-                    name: layer.name.clone(),
-                    kind: layer.kind.clone(),
-                    parent: None,
-                    optimized: Some(layer.clone()),
-                    ratio: None,
-                };
+                let row =
+                    LayerRow { optimized: Some(layer.clone()), ..LayerRow::new(&layer.name, &layer.kind) };
                 rows.insert(next, row);
                 next += 1;
             }
         }
+    }
+    let total = |layers: &[LayerTime]| layers.iter().map(|layer| layer.median_us).sum::<f64>();
+    let totals = (total(parent), total(optimized));
+    let share = |time: &Option<LayerTime>, total: f64| {
+        time.as_ref().filter(|_| total > 0.0).map(|time| time.median_us / total)
+    };
+    for row in &mut rows {
+        row.parent_share = share(&row.parent, totals.0);
+        row.optimized_share = share(&row.optimized, totals.1);
     }
     rows
 }
@@ -224,9 +253,12 @@ fn speedup(parent_us: f64, optimized_us: f64) -> Option<f64> {
 
 /// The first line of `layers.csv`. Times are medians in microseconds, `macs` multiply-accumulates,
 /// `precision` is `fp32`, `int8` or `border`, `speedup` the parent's time ÷ the optimized model's.
-/// Where one of the models lacks the layer, its fields and the speed-up are empty.
+/// Where one of the models lacks the layer, its fields and the speed-up are empty. Shares are of the
+/// model's time, from 0 to 1, rates in 10⁹ multiply-accumulates per second; `note` says why a layer did
+/// not get faster.
 pub const CSV_HEADER: &str = "name,parent_kind,parent_precision,parent_macs,parent_us,\
-                              optimized_kind,optimized_precision,optimized_macs,optimized_us,speedup";
+                              optimized_kind,optimized_precision,optimized_macs,optimized_us,speedup,\
+                              parent_share,optimized_share,parent_gmac_per_s,optimized_gmac_per_s,note";
 
 /// Writes rows as RFC 4180 says: CRLF at each line's end, fields quoted where they must be.
 ///
@@ -238,15 +270,15 @@ pub fn write_csv(out: &mut dyn Write, rows: &[LayerRow]) -> io::Result<()> {
         let mut fields = vec![quoted(&row.name)];
         for side in [&row.parent, &row.optimized] {
             fields.extend(side.as_ref().map_or_else(Default::default, |layer| {
-                let precision = match layer.precision {
-                    Precision::Fp32 => "fp32",
-                    Precision::Int8 => "int8",
-                    Precision::Border => "border",
-                };
-                [quoted(&layer.kind), precision.into(), layer.macs.to_string(), layer.median_us.to_string()]
+                let precision = layer.precision.name().to_string();
+                [quoted(&layer.kind), precision, layer.macs.to_string(), layer.median_us.to_string()]
             }));
         }
-        fields.push(row.ratio.map_or_else(String::new, |ratio| ratio.to_string()));
+        let rate = |time: &Option<LayerTime>| time.as_ref().and_then(LayerTime::gmac_per_s);
+        let numbers =
+            [row.ratio, row.parent_share, row.optimized_share, rate(&row.parent), rate(&row.optimized)];
+        fields.extend(numbers.map(|number| number.map_or_else(String::new, |number| number.to_string())));
+        fields.push(quoted(row.note.as_deref().unwrap_or_default()));
         write!(out, "{}\r\n", fields.join(","))?;
     }
     Ok(())
@@ -320,8 +352,9 @@ mod tests {
         let rows = join(&[layer("a,\"b\"", 2.5)], &[layer("c", 0.5)]);
         let mut out = Vec::new();
         write_csv(&mut out, &rows).unwrap();
-        let expected =
-            format!("{CSV_HEADER}\r\nc,,,,,Conv,int8,12,0.5,\r\n\"a,\"\"b\"\"\",Conv,int8,12,2.5,,,,,\r\n");
+        let expected = format!(
+            "{CSV_HEADER}\r\nc,,,,,Conv,int8,12,0.5,,,1,,0.024,\r\n\"a,\"\"b\"\"\",Conv,int8,12,2.5,,,,,,1,,0.0048,,\r\n"
+        );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

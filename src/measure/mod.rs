@@ -13,6 +13,7 @@
 //! [`paired::compare`] and [`paired::single`] are the way in; [`layers`] times single layers, in a
 //! pass of its own because its clock readings slow a model down.
 
+pub mod bottlenecks;
 pub mod error;
 #[cfg(test)]
 mod fake;
@@ -25,6 +26,7 @@ pub mod stats;
 pub mod streams;
 pub mod warnings;
 
+pub use bottlenecks::FormatShare;
 pub use error::MeasureError;
 pub use host::Conditions;
 pub use layers::{LayerRow, LayerTime};

@@ -193,16 +193,23 @@ fn measure(
     progress: &dyn Progress,
 ) -> Result<(Record, Vec<Warning>, Conditions), MeasureError> {
     settings.check()?;
-    let (conditions, cores) = host::observe(LOOK_AROUND);
+    let (mut conditions, cores) = host::observe(LOOK_AROUND);
     let used = &cores[..settings.streams.min(cores.len())];
+    conditions.used = used.to_vec();
+    let mut clockwork = host::Clockwork::watch(used);
     let before = host::CpuClock::now();
     let schedule =
         Schedule { models: subjects.len(), order, budget: Duration::from_secs_f64(settings.seconds) };
     let record = with_streams(subjects, settings.streams, used, |streams| {
         let start = Instant::now();
-        let mut turn = |subject, length| streams.turn(subject, Span::For(length));
+        let mut turn = |subject, length| {
+            let turn = streams.turn(subject, Span::For(length));
+            clockwork.look();
+            turn
+        };
         schedule.run(&|| start.elapsed(), &mut turn, clear, progress)
     })?;
+    conditions.frequency_mhz = clockwork.range();
     let stolen = host::CpuClock::now().stolen_since(&before, used).unwrap_or(0.0);
     let fps = |track| images_per_second(track, settings.batch);
     let models: Vec<_> = subjects.iter().map(|s| s.name).zip(record.tracks.iter().map(fps)).collect();
@@ -212,6 +219,7 @@ fn measure(
         pinned: record.pinned,
         waited: record.waited.as_secs_f64() / record.elapsed.as_secs_f64().max(1e-9),
         stolen,
+        throttled: clockwork.throttled(),
         models: &models,
     };
     let warnings = seen.warnings();

@@ -117,19 +117,28 @@ pub fn median_interval(values: &[f64]) -> Interval {
     Interval { median, low: (median - reach).max(0.0), high: median + reach }
 }
 
-/// The 97.5th percentile of Student's t to 0.2 %: a table for the first degrees of freedom, then the
-/// expansion 26.7.5 of Abramowitz and Stegun, *Handbook of mathematical functions*.
+/// The 97.5th percentile of Student's t.
 fn student_t_975(degrees: usize) -> f64 {
-    const FIRST: [f64; 4] = [12.7062, 4.3027, 3.1824, 2.7764];
-    const Z: f64 = 1.959_963_985;
-    if let Some(t) = FIRST.get(degrees.saturating_sub(1)) {
+    student_t(degrees, [12.7062, 4.3027, 3.1824, 2.7764], 1.959_963_985)
+}
+
+/// The 99.5th percentile of Student's t.
+fn student_t_995(degrees: usize) -> f64 {
+    student_t(degrees, [63.6567, 9.9248, 5.8409, 4.6041], 2.575_829_304)
+}
+
+/// A percentile of Student's t, the 97.5th to 0.2 %, the 99.5th to 3 %: a table for the first degrees of
+/// freedom, then from that of the normal distribution `z` by the expansion 26.7.5 of Abramowitz and Stegun, *Handbook of mathematical
+/// functions*.
+fn student_t(degrees: usize, first: [f64; 4], z: f64) -> f64 {
+    if let Some(t) = first.get(degrees.saturating_sub(1)) {
         return *t;
     }
     let v = degrees as f64;
-    let (z3, z5, z7) = (Z.powi(3), Z.powi(5), Z.powi(7));
-    Z + (z3 + Z) / (4.0 * v)
-        + (5.0 * z5 + 16.0 * z3 + 3.0 * Z) / (96.0 * v * v)
-        + (3.0 * z7 + 19.0 * z5 + 17.0 * z3 - 15.0 * Z) / (384.0 * v * v * v)
+    let (z3, z5, z7) = (z.powi(3), z.powi(5), z.powi(7));
+    z + (z3 + z) / (4.0 * v)
+        + (5.0 * z5 + 16.0 * z3 + 3.0 * z) / (96.0 * v * v)
+        + (3.0 * z7 + 19.0 * z5 + 17.0 * z3 - 15.0 * z) / (384.0 * v * v * v)
 }
 
 /// The speed-up from rounds of `(FPS of the parent, FPS of the optimized model)`.
@@ -139,7 +148,9 @@ fn student_t_975(degrees: usize) -> f64 {
 /// these may come from different halves. The interval is the bootstrap over whole rounds, with the
 /// expanded percentiles of Hesterberg, *What teachers should know about the bootstrap*, 2015: with
 /// few rounds the plain ones leave the true value out too often, and two equal models would be told
-/// apart.
+/// apart. The verdict asks more than the 95 % of the interval, which tells equal models apart once in 20
+/// times: it is that of the 99 % interval of the same resamples, so that it can be
+/// [`Verdict::NotDistinguishable`] although the interval just leaves 1 out.
 pub fn paired_ratio(rounds: &[(f64, f64)], seed: u64) -> Ratio {
     let ratios: Vec<f64> = rounds.iter().map(|(parent, optimized)| optimized / parent).collect();
     let mut random = SplitMix64::new(seed);
@@ -151,18 +162,23 @@ pub fn paired_ratio(rounds: &[(f64, f64)], seed: u64) -> Ratio {
         })
         .collect();
     medians.sort_unstable_by(f64::total_cmp);
-    let outside = expanded_tail_percent(ratios.len());
-    let (low, high) = (percentile(&medians, outside), percentile(&medians, 100.0 - outside));
-    Ratio { ratio: median(&ratios), low, high, verdict: verdict(low, high) }
+    let within = |quantile| {
+        let outside = expanded_tail_percent(ratios.len(), quantile);
+        (percentile(&medians, outside), percentile(&medians, 100.0 - outside))
+    };
+    let (low, high) = within(student_t_975);
+    let (lowest, highest) = within(student_t_995);
+    Ratio { ratio: median(&ratios), low, high, verdict: verdict(lowest, highest) }
 }
 
-/// The percentage of resamples to leave out at each end with `n` values:
-/// Φ(−√(n ÷ (n − 1)) · t) instead of 2.5. All are kept when there is but one value.
-fn expanded_tail_percent(n: usize) -> f64 {
+/// The percentage of resamples to leave out at each end with `n` values: with the quantile t of Student's
+/// distribution that `quantile` gives for n − 1 degrees of freedom, Φ(−√(n ÷ (n − 1)) · t), which is 2.5 for many
+/// values and [`student_t_975`]. All are kept when there is but one value.
+fn expanded_tail_percent(n: usize, quantile: fn(usize) -> f64) -> f64 {
     if n < 2 {
         return 0.0;
     }
-    let widened = (n as f64 / (n - 1) as f64).sqrt() * student_t_975(n - 1);
+    let widened = (n as f64 / (n - 1) as f64).sqrt() * quantile(n - 1);
     100.0 * normal_tail(widened)
 }
 
@@ -219,6 +235,9 @@ mod tests {
         {
             assert!((student_t_975(degrees) / t - 1.0).abs() < 2e-3, "{degrees}");
         }
+        for (degrees, t) in [(1, 63.6567), (4, 4.6041), (5, 4.0321), (11, 3.1058), (30, 2.7500)] {
+            assert!((student_t_995(degrees) / t - 1.0).abs() < 3e-2, "{degrees}");
+        }
     }
 
     #[test]
@@ -255,7 +274,7 @@ mod tests {
                     .collect();
                 wrong += usize::from(paired_ratio(&rounds, seed).verdict != Verdict::NotDistinguishable);
             }
-            assert!((40..=120).contains(&wrong), "{n} rounds: {wrong} of 2000");
+            assert!((2..=90).contains(&wrong), "{n} rounds: {wrong} of 2000");
         }
     }
 
@@ -322,7 +341,7 @@ mod tests {
         /// An outlier in one round of nine moves neither median by more than its neighbours allow.
         #[test]
         fn one_wild_round_does_not_change_the_verdict(wild in 0.0001..1.0f64, seed: u64) {
-            let mut rounds = vec![(100.0, 200.0); 9];
+            let mut rounds = vec![(100.0, 200.0); 12];
             rounds[4].1 *= wild;
             prop_assert_eq!(paired_ratio(&rounds, seed).verdict, Verdict::Faster);
         }

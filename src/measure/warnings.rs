@@ -13,6 +13,8 @@ const NOISY: f64 = 0.05;
 const BUSY: f64 = 0.1;
 /// Share of time spent waiting for a core, or stolen by the host, that is worth a word.
 const LOST: f64 = 0.02;
+/// Highest ÷ lowest frequency above which the clock counts as changed.
+const CLOCK_CHANGED: f64 = 1.05;
 /// Below this many rounds, not even the smallest and the largest of them enclose the true median
 /// with 95 % (1 − 2 · ½ⁿ).
 const ENOUGH_ROUNDS: usize = 6;
@@ -44,6 +46,20 @@ pub enum Warning {
     Stolen {
         /// Share (0 to 1) of the measuring time.
         share: f64,
+    },
+    /// The cores did not keep their frequency.
+    FrequencyChanged {
+        /// Lowest frequency seen between turns, in MHz.
+        low_mhz: f64,
+        /// Highest.
+        high_mhz: f64,
+        /// The governor, where the system tells.
+        governor: Option<String>,
+    },
+    /// The cores were slowed down because they got hot.
+    Throttled {
+        /// How often.
+        events: u64,
     },
     /// Streams share cores.
     FewerCores {
@@ -97,6 +113,20 @@ impl fmt::Display for Warning {
                  could be; use a machine with dedicated cores",
                 percent(*share)
             ),
+            Warning::FrequencyChanged { low_mhz, high_mhz, governor } => {
+                write!(f, "the clock went from {low_mhz:.0} to {high_mhz:.0} MHz while measuring")?;
+                if let Some(governor) = governor.as_deref().filter(|name| *name != "performance") {
+                    write!(f, " (governor {governor})")?;
+                }
+                f.write_str(
+                    ": FPS depends on when it was measured, the ratio suffers less; set the governor to performance",
+                )
+            }
+            Warning::Throttled { events } => write!(
+                f,
+                "the cores were slowed down {events} times because of heat: FPS is that of a hot machine; \
+                 improve the cooling or measure shorter"
+            ),
             Warning::FewerCores { streams, cores } => write!(
                 f,
                 "{streams} streams share {cores} {}: their latency is that of waiting for one another; use at most \
@@ -135,6 +165,8 @@ pub(super) struct Seen<'a> {
     pub waited: f64,
     /// Share (0 to 1) of the measured cores' time that the hypervisor took.
     pub stolen: f64,
+    /// How often the measured cores were slowed down because of heat.
+    pub throttled: u64,
     /// Name of each model and the FPS of its rounds.
     pub models: &'a [(&'static str, Vec<f64>)],
 }
@@ -155,6 +187,15 @@ impl Seen<'_> {
         }
         if self.stolen > LOST {
             found.push(Warning::Stolen { share: self.stolen });
+        }
+        if let Some((low_mhz, high_mhz)) = self.conditions.frequency_mhz
+            && high_mhz > CLOCK_CHANGED * low_mhz
+        {
+            let governor = self.conditions.governor.clone();
+            found.push(Warning::FrequencyChanged { low_mhz, high_mhz, governor });
+        }
+        if self.throttled > 0 {
+            found.push(Warning::Throttled { events: self.throttled });
         }
         if let Some(busy) = self.conditions.busy_before.filter(|busy| *busy > BUSY) {
             let load_average = self.conditions.load_average.map(|[minute, ..]| minute);
@@ -188,12 +229,15 @@ mod tests {
             governor: None,
             load_average: Some([0.5, 0.4, 0.3]),
             busy_before: Some(0.01),
+            frequency_mhz: Some((3_000.0, 3_010.0)),
+            used: vec![0],
         }
     }
 
     fn warnings(conditions: &Conditions, streams: usize, waited: f64, fps: Vec<f64>) -> Vec<Warning> {
         let models = [("the parent", fps)];
-        Seen { conditions, streams, pinned: true, waited, stolen: 0.0, models: &models }.warnings()
+        Seen { conditions, streams, pinned: true, waited, stolen: 0.0, throttled: 0, models: &models }
+            .warnings()
     }
 
     fn steady() -> Vec<f64> {
@@ -221,6 +265,24 @@ mod tests {
             warnings(&busy, 1, 0.0, steady()),
             [Warning::OtherLoad { busy: 0.5, load_average: Some(0.5) }]
         );
+        let low = Conditions { frequency_mhz: Some((2_000.0, 3_000.0)), ..quiet() };
+        let found = warnings(&low, 1, 0.0, steady());
+        assert!(matches!(found[..], [Warning::FrequencyChanged { .. }]), "{found:?}");
+        let conditions = quiet();
+        let models = [("the parent", steady())];
+        let seen = Seen {
+            conditions: &conditions,
+            streams: 1,
+            pinned: false,
+            waited: 0.0,
+            stolen: 0.5,
+            throttled: 3,
+            models: &models,
+        };
+        assert_eq!(
+            seen.warnings(),
+            [Warning::Stolen { share: 0.5 }, Warning::Throttled { events: 3 }, Warning::NotPinned]
+        );
         let found = warnings(&quiet(), 1, 0.0, vec![100.0, 60.0, 90.0, 110.0, 70.0, 100.0]);
         assert!(matches!(found[..], [Warning::Noisy { .. }]), "{found:?}");
         assert_eq!(warnings(&quiet(), 1, 0.0, vec![100.0; 3]), [Warning::FewRounds { rounds: 3 }]);
@@ -232,6 +294,9 @@ mod tests {
         assert!(said.contains("4 streams share 2 cores") && said.contains("performance.streams"), "{said}");
         let said = Warning::Noisy { model: "the parent".into(), spread: 0.123 }.to_string();
         assert!(said.contains("the parent varied by 12 %") && said.contains("performance.seconds"), "{said}");
+        let governor = Some("powersave".to_string());
+        let said = Warning::FrequencyChanged { low_mhz: 800.0, high_mhz: 3_000.0, governor }.to_string();
+        assert!(said.contains("from 800 to 3000 MHz") && said.contains("(governor powersave)"), "{said}");
         assert_eq!(serde_json::json!(Warning::NotPinned)["kind"], "not_pinned");
     }
 }

@@ -63,6 +63,23 @@ pub fn peak_rss_bytes() -> u64 {
     kilobytes(&status, "VmHWM:").unwrap_or(0)
 }
 
+/// The memory that this process holds now, in bytes; 0 where the system does not tell.
+pub fn rss_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    kilobytes(&status, "VmRSS:").unwrap_or(0)
+}
+
+/// Lets [`peak_rss_bytes`] begin anew, where the system can (`/proc/self/clear_refs`, proc(5)).
+pub fn reset_peak_rss() {
+    // Where it can't, the peak is that since the start of the process.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
+/// Memory that a new program could take without swapping, in bytes; `None` where the system does not tell.
+pub fn available_bytes() -> Option<u64> {
+    kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+}
+
 /// `model name` of x86; on other processors, whatever names them.
 fn cpu_model(cpuinfo: &str) -> String {
     let field = |key: &str| {

@@ -179,7 +179,7 @@ mod tests {
         let placement = place(&model, &Options::default()).unwrap();
         let extra_outputs = placement.observed(&["input".into()], std::slice::from_ref(&y));
         assert_eq!(extra_outputs, [x]);
-        let session = Builtin.load(&model, &LoadOptions { batch: 1, extra_outputs }).unwrap();
+        let session = Builtin.load(&model, &LoadOptions { extra_outputs, ..LoadOptions::default() }).unwrap();
         (placement, session)
     }
 

@@ -7,18 +7,19 @@ use super::RunError;
 use super::event_log::EventLog;
 use super::events::Stage;
 use super::interrupt::Interrupt;
+use super::performance::{Models, Performance};
+use super::plan::Count;
 use super::sink::Sink;
 use super::stages::baseline::batch_of;
-use super::stages::measure::{Matrix, measure};
+use super::stages::closing;
+use super::stages::measure::{Matrix, Subjects, begin, measure, tell};
 use super::stages::page::{Facts, render};
 use super::stages::prepare::{check_fit, first_readable, load};
 use super::stages::report::{Pair, evaluate, files, thumbnails};
 use super::stages::verify::head_of;
-use super::stages::{closing, measure::Performance};
-use super::summary::{ModelSummary, Speedup};
+use super::summary::ModelSummary;
 use crate::dataset::{Dataset, DatasetSpec, Preprocess};
-use crate::engine::builtin::Builtin;
-use crate::engine::{Engine, LoadOptions};
+use crate::engine::{EngineName, Libraries, LoadOptions};
 use crate::model::{Model, inspect};
 use crate::report::{Kind, Reports};
 
@@ -37,6 +38,14 @@ pub struct Request {
     pub seconds: f64,
     /// Threads for the reports.
     pub threads: usize,
+    /// What runs the first model and the second, for speed and for the reports.
+    pub engines: [EngineName; 2],
+    /// Where their libraries are.
+    pub libraries: Libraries,
+    /// Numbers of parallel streams to measure.
+    pub streams: Vec<usize>,
+    /// Batch sizes to measure.
+    pub batch: Vec<usize>,
 }
 
 /// What came of it.
@@ -46,8 +55,8 @@ pub struct Comparison {
     pub first: ModelSummary,
     /// The other.
     pub second: ModelSummary,
-    /// FPS of the second ÷ FPS of the first.
-    pub speedup: Vec<Speedup>,
+    /// Speeds, load times and memory; the first model is the parent.
+    pub performance: Performance,
     /// The reports, the first model being the parent.
     pub reports: Reports,
     /// `report.html` and the tables, by name.
@@ -71,13 +80,13 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
     for model in [&first, &second] {
         check_fit(model, &request.preprocess, &sample).map_err(prepare)?;
     }
-    let load = |model| Builtin.load(model, &LoadOptions::default());
-    let sessions = [load(&first), load(&second)];
-    let [a, b] = sessions;
-    let (a, b) = (
-        a.map_err(|e| RunError::stage(Stage::Prepare, e))?,
-        b.map_err(|e| RunError::stage(Stage::Prepare, e))?,
-    );
+    let options = LoadOptions { streams: request.threads, ..LoadOptions::default() };
+    let load = |engine: EngineName, model| {
+        let loaded = engine.open(&request.libraries).and_then(|engine| engine.load(model, &options));
+        loaded.map_err(|e| RunError::stage(Stage::Prepare, e))
+    };
+    let [a, b] = [load(request.engines[0], &first), load(request.engines[1], &second)];
+    let (a, b) = (a?, b?);
     let shapes = |session: &dyn crate::engine::Session| {
         session.outputs().iter().map(|o| o.shape.clone()).collect::<Vec<_>>()
     };
@@ -95,13 +104,45 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
 
     let performance = if request.seconds > 0.0 {
         let sink = Sink::start(log, interrupt, Stage::Measure);
-        let matrix = Matrix { streams: &[1], batch: &[1], seconds: request.seconds, layers: true };
-        let performance = measure(&first, &second, &sample, &matrix, &sink);
+        let batch: Vec<Count> = request.batch.iter().map(|n| Count::Number(*n as u32)).collect();
+        let alike = request.engines[0] == request.engines[1];
+        let matrix = Matrix {
+            engines: &request.engines[..1],
+            libraries: &request.libraries,
+            streams: &request.streams,
+            batch: &batch,
+            seconds: request.seconds,
+            latency_limit_ms: None,
+            layers: alike,
+        };
+        let models = Subjects {
+            parent: &first,
+            optimized: &second,
+            parent_file: &request.first,
+            image: &sample,
+            second_engine: (!alike).then_some(request.engines[1]),
+        };
+        let hashes = Models {
+            parent_sha256: first.sha256.clone(),
+            parent_bytes: first.bytes,
+            optimized_sha256: second.sha256.clone(),
+            optimized_bytes: second.bytes,
+        };
+        let start = begin("comparison", hashes, &matrix);
+        let performance = measure(&models, &matrix, start, &mut |_| Ok(()), &sink);
         stopped()?;
+        if let Ok(performance) = &performance {
+            tell(performance, &sink);
+        }
         sink.finish();
-        performance.map_err(failed(Stage::Measure))?
+        let performance = performance.map_err(failed(Stage::Measure))?;
+        // Without the engine that was asked for there is nothing to compare.
+        if let Some(error) = performance.engines.iter().find_map(|engine| engine.error.clone()) {
+            return Err(RunError::stage(Stage::Measure, error));
+        }
+        performance
     } else {
-        Performance::none()
+        Performance::default()
     };
 
     let sink = Sink::start(log, interrupt, Stage::Report);
@@ -136,8 +177,11 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
         warnings: &log.state().warnings,
         files: &names,
     });
+    let mut json = serde_json::to_vec_pretty(&performance).map_err(|e| RunError::stage(Stage::Measure, e))?;
+    json.push(b'\n');
+    written.push(("performance.json".into(), json));
     written.push(("report.html".into(), page.map_err(|e| RunError::stage(Stage::Report, e))?));
-    Ok(Comparison { first, second, speedup: performance.speedup, reports, files: written })
+    Ok(Comparison { first, second, performance, reports, files: written })
 }
 
 fn summary_of(model: &Model) -> ModelSummary {

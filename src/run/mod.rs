@@ -16,6 +16,8 @@ pub mod gates;
 pub mod import;
 pub mod interrupt;
 pub mod launch;
+pub mod package;
+pub mod performance;
 pub mod plan;
 pub mod preview;
 pub mod registry;
@@ -27,6 +29,7 @@ pub mod tail;
 pub mod worker;
 
 pub use error::RunError;
+pub use stages::load::Loaded;
 
 use directory::RunDirectory;
 use event_log::EventLog;

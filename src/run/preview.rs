@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::RunError;
 use super::events::Stage;
-use super::plan::Plan;
+use super::plan::{Auto, Count, Plan};
 use super::stages::baseline::{batch_of, check_labels};
 use super::stages::prepare::prepare;
 use crate::engine::builtin::Builtin;
@@ -20,6 +20,8 @@ use crate::quantize;
 const REPORT_BYTES_PER_IMAGE: u64 = 1_500;
 /// The page itself, the event log, the checkpoint.
 const FIXED_BYTES: u64 = 2_000_000;
+/// Batch sizes that `auto` tries, as a rule.
+const SIZES_OF_AUTO: usize = 4;
 /// What observing costs beside the inference, as a factor.
 const OBSERVING: f64 = 1.5;
 
@@ -71,7 +73,9 @@ pub fn preview(plan: &Plan) -> Result<Preview, RunError> {
 
     let (calibration, dataset) = (subject.calibration.items.len(), subject.dataset.items.len());
     let performance = &plan.performance;
-    let settings = performance.engines.len() * performance.streams.len() * performance.batch.len();
+    let sizes = performance.batch.iter().filter(|count| **count != Count::Word(Auto::Auto)).count();
+    let tried = if sizes < performance.batch.len() { SIZES_OF_AUTO } else { 0 };
+    let settings = performance.engines.len() * (performance.streams.len() * sizes + tried);
     let measuring = 2.0 * performance.seconds * settings as f64;
     let images = calibration as f64 * OBSERVING + dataset as f64 * 2.0;
     let seconds = measuring + images * inference / plan.threads as f64;

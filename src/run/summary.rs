@@ -1,8 +1,11 @@
 //! `summary.json` and `manifest.json`: what other programs read. Numbers are not rounded.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::events::Status;
+use super::performance::EngineRecord;
 use super::plan::EngineName;
 pub use crate::measure::{Interval, Latency, Verdict};
 pub use crate::report::{AnnotationsSummary, PredictionsSummary, ReportsSummary};
@@ -32,6 +35,9 @@ pub struct Summary {
     pub performance: Vec<PerformanceRow>,
     /// How much faster the optimized model is in each setting.
     pub speedup: Vec<Speedup>,
+    /// The engines that were asked for, with the reason where one could not be measured.
+    #[serde(default)]
+    pub engines: Vec<EngineRecord>,
     /// The accuracy reports.
     pub reports: ReportsSummary,
     /// The gates that were asked for.
@@ -94,6 +100,16 @@ pub enum ModelRole {
     Optimized,
 }
 
+impl ModelRole {
+    /// Its word in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            ModelRole::Parent => "parent",
+            ModelRole::Optimized => "optimized",
+        }
+    }
+}
+
 /// Speed of one model in one setting.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PerformanceRow {
@@ -111,6 +127,13 @@ pub struct PerformanceRow {
     pub fps: Interval,
     /// Milliseconds of one inference.
     pub latency_ms: Latency,
+    /// The number format that most operators with weights or products really ran in, such as `int8`,
+    /// `fp32` or `bf16`; empty where the engine does not tell.
+    #[serde(default)]
+    pub precision: String,
+    /// How many of these operators ran in which format.
+    #[serde(default)]
+    pub precisions: BTreeMap<String, usize>,
 }
 
 /// FPS of optimized ÷ FPS of parent in one setting, with a 95 % interval.

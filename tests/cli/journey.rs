@@ -230,7 +230,8 @@ fn the_int8_model_loads_with_nothing_unfused_and_keeps_its_interface() {
     let path = workspace.path("model.onnx");
     fs::write(&path, &JOURNEY.files["model.int8.onnx"]).unwrap();
     let (int8, fp32) = (Model::load(&path).unwrap(), Model::load(&fixture("tiny/tiny.onnx")).unwrap());
-    let load = |model: &Model| Builtin.load(model, &LoadOptions { batch: 3, extra_outputs: vec![] }).unwrap();
+    let load =
+        |model: &Model| Builtin.load(model, &LoadOptions { batch: 3, ..LoadOptions::default() }).unwrap();
     let (optimized, parent) = (load(&int8), load(&fp32));
     assert_eq!(optimized.inputs(), parent.inputs());
     assert_eq!(optimized.outputs(), parent.outputs());

@@ -13,7 +13,7 @@ use super::stored::{Stored, fixture};
 
 /// The outputs of a model on images given as one array, run one by one as onnxruntime did.
 fn outputs(model: &Model, shape: &[usize], images: &[f32], batch: usize) -> Vec<f32> {
-    let session = Builtin.load(model, &LoadOptions { batch, extra_outputs: Vec::new() }).unwrap();
+    let session = Builtin.load(model, &LoadOptions { batch, ..LoadOptions::default() }).unwrap();
     let mut runner = session.spawn().unwrap();
     let shape = [&[batch], &shape[1..]].concat();
     let images = images.chunks(shape.iter().product());

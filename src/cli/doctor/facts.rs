@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::engine::{EngineName, Libraries};
 use crate::kernels::Isa;
 use crate::measure::{Conditions, host};
 
@@ -64,7 +65,30 @@ pub(super) struct Terminal {
 #[derive(Debug, Serialize)]
 pub(super) struct EngineState {
     pub name: &'static str,
-    pub state: &'static str,
+    /// `ready`, or why it can't be used.
+    pub state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The shared library, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub library: Option<String>,
+}
+
+impl EngineState {
+    /// Looks for an engine and loads it.
+    fn of(engine: EngineName) -> EngineState {
+        match engine.open(&Libraries::default()) {
+            Ok(found) => EngineState {
+                name: engine.name(),
+                state: "ready".into(),
+                version: Some(found.version()),
+                library: found.library().map(|path| path.display().to_string()),
+            },
+            Err(error) => {
+                EngineState { name: engine.name(), state: error.to_string(), version: None, library: None }
+            }
+        }
+    }
 }
 
 impl Facts {
@@ -90,11 +114,7 @@ impl Facts {
             },
             conditions,
             terminal: Terminal::gather(),
-            engines: vec![
-                EngineState { name: "builtin", state: "ready" },
-                EngineState { name: "onnxruntime", state: "not in this version" },
-                EngineState { name: "openvino", state: "not in this version" },
-            ],
+            engines: EngineName::ALL.into_iter().map(EngineState::of).collect(),
         }
     }
 }

@@ -30,6 +30,10 @@ impl Engine for Builtin {
         "builtin"
     }
 
+    fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").to_string()
+    }
+
     fn load(&self, model: &Model, options: &LoadOptions) -> Result<Box<dyn Session>, EngineError> {
         Ok(Box::new(session::BuiltinSession::load(model, options)?))
     }

@@ -133,7 +133,7 @@ mod tests {
         let placement = place(model, options).unwrap();
         let names = |ports: Vec<crate::model::Port>| ports.into_iter().map(|p| p.name).collect::<Vec<_>>();
         let extra_outputs = placement.observed(&names(model.inputs()), &names(model.outputs()));
-        let session = Builtin.load(model, &LoadOptions { batch: 1, extra_outputs }).unwrap();
+        let session = Builtin.load(model, &LoadOptions { extra_outputs, ..LoadOptions::default() }).unwrap();
         let shape = session.inputs()[0].shape.clone();
         let images = (0..6).map(move |i| image(&shape, i));
         let observing = ObserveOptions { threads, total: 6, checkpoint_every: 0 };

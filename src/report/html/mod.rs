@@ -14,7 +14,7 @@ mod text;
 
 use std::io::{self, Write};
 
-pub use page::{Fact, Gate, LayerRow, ModelFacts, Page, Performance, Speedup, Thumbnail};
+pub use page::{Best, Fact, Gate, LayerRow, Load, ModelFacts, Page, Performance, Speedup, Thumbnail};
 
 use super::ReportError;
 use text::esc;
@@ -142,6 +142,11 @@ mod tests {
             "3 more changed images",
             "show all 54 layers",
             "12 calibration images are also",
+            "openvino: not measured: libopenvino_c was not found",
+            "Best throughput",
+            "over the limit",
+            "Load and memory",
+            "limited by memory traffic",
         ] {
             assert!(html.contains(words), "{words}");
         }

@@ -19,6 +19,12 @@ pub struct Page<'a> {
     pub speedup: Vec<Speedup>,
     /// Throughput and latency of every model and setting.
     pub performance: Vec<Performance>,
+    /// Engines of which rows are missing, with the reason.
+    pub unmeasured: Vec<Fact>,
+    /// The setting with the most throughput for each model on each engine, within the latency limit.
+    pub best: Vec<Best>,
+    /// Load time and memory of each model on each engine.
+    pub loads: Vec<Load>,
     /// Conditions of the run file, checked.
     pub gates: Vec<Gate>,
     /// Layers of both models, matched by name.
@@ -87,6 +93,8 @@ pub struct Performance {
     pub threads: usize,
     /// Images of one inference.
     pub batch: usize,
+    /// The number format that it really ran in; empty if not known.
+    pub precision: String,
     /// Images per second, median.
     pub fps: f64,
     /// Lower end of the interval of the median.
@@ -99,6 +107,38 @@ pub struct Performance {
     pub p90_ms: f64,
     /// 99th percentile.
     pub p99_ms: f64,
+}
+
+/// A setting in which a model has the most throughput.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Best {
+    /// Name of the engine.
+    pub engine: String,
+    /// Whether this is the optimized model, else the parent.
+    pub optimized: bool,
+    /// Streams.
+    pub streams: usize,
+    /// Images of one inference.
+    pub batch: usize,
+    /// Images per second.
+    pub fps: f64,
+    /// 99th percentile of latency in milliseconds.
+    pub p99_ms: f64,
+    /// Whether that is within the limit.
+    pub within_limit: bool,
+}
+
+/// What it takes to have a model ready.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Load {
+    /// Name of the engine.
+    pub engine: String,
+    /// Whether this is the optimized model, else the parent.
+    pub optimized: bool,
+    /// Milliseconds to load and to end the first inference.
+    pub load_ms: f64,
+    /// Memory that this takes.
+    pub bytes: u64,
 }
 
 /// A condition of the run file.
@@ -132,6 +172,8 @@ pub struct LayerRow {
     pub optimized_us: Option<f64>,
     /// Multiply-accumulates of one inference; 0 where that is not the measure.
     pub macs: u64,
+    /// Why it did not get faster; empty where it did.
+    pub note: String,
 }
 
 /// A small picture.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::page::{Fact, Gate, LayerRow, ModelFacts, Page, Performance, Speedup, Thumbnail};
+use super::page::{Best, Fact, Gate, LayerRow, Load, ModelFacts, Page, Performance, Speedup, Thumbnail};
 use crate::report::{Collector, Head, Kind, Reports};
 
 /// What a [`Page`] borrows.
@@ -113,6 +113,9 @@ impl Sample {
                 performance("onnxruntime", false, 1, 103.5),
                 performance("onnxruntime", true, 1, 99.2),
             ],
+            unmeasured: facts(&[("openvino", "libopenvino_c was not found")]),
+            best: vec![best("builtin", false, true), best("builtin", true, false)],
+            loads: vec![load("builtin", false), load("builtin", true)],
             gates: vec![
                 gate("min_speedup", 1.2, Some(3.231), true),
                 gate("min_agreement", 0.96, Some(0.95), false),
@@ -159,6 +162,7 @@ fn performance(engine: &str, optimized: bool, streams: usize, fps: f64) -> Perfo
         streams,
         threads: streams,
         batch: 1,
+        precision: if optimized { "int8" } else { "fp32" }.into(),
         fps,
         fps_low: fps * 0.985,
         fps_high: fps * 1.012,
@@ -166,6 +170,14 @@ fn performance(engine: &str, optimized: bool, streams: usize, fps: f64) -> Perfo
         p90_ms: ms * 1.03,
         p99_ms: ms * 1.13,
     }
+}
+
+fn best(engine: &str, optimized: bool, within_limit: bool) -> Best {
+    Best { engine: engine.into(), optimized, streams: 2, batch: 8, fps: 700.0, p99_ms: 23.5, within_limit }
+}
+
+fn load(engine: &str, optimized: bool) -> Load {
+    Load { engine: engine.into(), optimized, load_ms: 61.5, bytes: 48_000_000 }
 }
 
 fn gate(name: &str, limit: f64, value: Option<f64>, passed: bool) -> Gate {
@@ -203,6 +215,7 @@ fn layer(i: u32) -> LayerRow {
         parent_us: (!border).then_some(parent_us),
         optimized_us: Some(if softmax { parent_us * 1.1 } else { parent_us / (2.0 + f64::from(i % 9)) }),
         macs: if border || softmax { 0 } else { 1_204_224 * u64::from(1 + i % 9) },
+        note: if softmax { "limited by memory traffic" } else { "" }.into(),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::overview::setting;
-use super::page::{LayerRow, Page, Performance};
-use super::text::{count, esc, macs, number, number_cell, number_or_dash, precision, times};
+use super::page::{Best, LayerRow, Page, Performance};
+use super::text::{bytes, count, esc, macs, number, number_cell, number_or_dash, precision, times};
 
 /// Layers shown before the reader asks for all of them.
 const LAYERS_SHOWN: usize = 20;
@@ -45,8 +45,68 @@ pub(super) fn throughput(page: &Page<'_>, out: &mut impl Write) -> io::Result<()
         out.write_all(b"</figure>\n")?;
     }
     out.write_all(b"</div>\n")?;
+    for fact in &page.unmeasured {
+        writeln!(out, "<p class=\"lead\">{}: not measured: {}</p>", esc(&fact.name), esc(&fact.value))?;
+    }
     latency(page, out)?;
+    best(page, out)?;
+    loads(page, out)?;
     out.write_all(b"</section>\n")
+}
+
+fn who(optimized: bool) -> &'static str {
+    if optimized { "optimized" } else { "parent" }
+}
+
+/// The setting with the most throughput for each model on each engine, where there was a choice.
+fn best(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
+    let settings = |best: &Best| {
+        let same = |p: &&Performance| p.engine == best.engine && p.optimized == best.optimized;
+        page.performance.iter().filter(same).count()
+    };
+    let limited = page.best.iter().any(|best| !best.within_limit);
+    if !limited && page.best.iter().all(|best| settings(best) < 2) {
+        return Ok(());
+    }
+    out.write_all(
+        b"<h3>Best throughput</h3>\n<div class=\"scroll\"><table class=\"sortable\">\n<thead><tr><th>Model</th>\
+          <th>Setting</th><th class=\"n\">FPS</th><th class=\"n\">p99, ms</th></tr></thead>\n<tbody>\n",
+    )?;
+    for best in &page.best {
+        let note = if best.within_limit { "" } else { " <span class=\"bad\">over the limit</span>" };
+        writeln!(
+            out,
+            "<tr><td>{}</td><td>{}{note}</td>{}{}</tr>",
+            who(best.optimized),
+            setting(&best.engine, best.streams, best.batch),
+            number_cell(Some(best.fps), &number(best.fps)),
+            number_cell(Some(best.p99_ms), &number(best.p99_ms)),
+        )?;
+    }
+    out.write_all(b"</tbody></table></div>\n")
+}
+
+/// What it takes to have a model ready.
+fn loads(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
+    if page.loads.is_empty() {
+        return Ok(());
+    }
+    out.write_all(
+        b"<h3>Load and memory</h3>\n<div class=\"scroll\"><table class=\"sortable\">\n<thead><tr><th>Model</th>\
+          <th>Engine</th><th class=\"n\">Load and first inference, ms</th><th class=\"n\">Memory</th></tr></thead>\n\
+          <tbody>\n",
+    )?;
+    for load in &page.loads {
+        writeln!(
+            out,
+            "<tr><td>{}</td><td>{}</td>{}{}</tr>",
+            who(load.optimized),
+            esc(&load.engine),
+            number_cell(Some(load.load_ms), &number(load.load_ms)),
+            number_cell(Some(load.bytes as f64), &bytes(load.bytes)),
+        )?;
+    }
+    out.write_all(b"</tbody></table></div>\n")
 }
 
 fn bar(p: &Performance, scale: f64, out: &mut impl Write) -> io::Result<()> {
@@ -71,16 +131,17 @@ fn bar(p: &Performance, scale: f64, out: &mut impl Write) -> io::Result<()> {
 fn latency(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     out.write_all(
         b"<h3>Latency of one inference</h3>\n<div class=\"scroll\"><table class=\"sortable\">\n<thead><tr>\
-          <th>Model</th><th>Engine</th><th class=\"n\">Streams</th><th class=\"n\">Threads</th>\
+          <th>Model</th><th>Engine</th><th>Ran in</th><th class=\"n\">Streams</th><th class=\"n\">Threads</th>\
           <th class=\"n\">Batch</th><th class=\"n\">FPS</th><th class=\"n\">p50, ms</th><th class=\"n\">p90, ms</th>\
           <th class=\"n\">p99, ms</th></tr></thead>\n<tbody>\n",
     )?;
     for p in &page.performance {
         write!(
             out,
-            "<tr><td>{}</td><td>{}</td>",
-            if p.optimized { "optimized" } else { "parent" },
-            esc(&p.engine)
+            "<tr><td>{}</td><td>{}</td><td>{}</td>",
+            who(p.optimized),
+            esc(&p.engine),
+            esc(if p.precision.is_empty() { "–" } else { &p.precision })
         )?;
         for value in [p.streams as f64, p.threads as f64, p.batch as f64, p.fps, p.p50_ms, p.p90_ms, p.p99_ms]
         {
@@ -121,7 +182,7 @@ pub(super) fn layers(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
         "<div class=\"scroll\"><table class=\"sortable layers\">\n<thead><tr><th>Layer</th><th>Kind</th>\
          <th>Precision</th><th class=\"n\">Parent, µs</th><th class=\"n\">Optimized, µs</th>\
          <th class=\"plot\" data-plain>Time</th><th class=\"n\">Ratio</th><th class=\"n\">Share</th>\
-         <th class=\"n\">MACs</th></tr></thead>\n<tbody>\n"
+         <th class=\"n\">MACs</th><th class=\"n\">GMAC/s</th><th>Why not faster</th></tr></thead>\n<tbody>\n"
             .as_bytes(),
     )?;
     for (index, layer) in layers.into_iter().enumerate() {
@@ -176,5 +237,8 @@ fn layer_row(
     let percent = share.map_or_else(|| "–".to_string(), |share| format!("{:.1} %", share * 100.0));
     out.write_all(number_cell(share, &percent).as_bytes())?;
     out.write_all(number_cell(Some(layer.macs as f64), &macs(layer.macs)).as_bytes())?;
-    out.write_all(b"</tr>\n")
+    let rate =
+        layer.optimized_us.filter(|us| *us > 0.0 && layer.macs > 0).map(|us| layer.macs as f64 / us / 1e3);
+    out.write_all(number_cell(rate, &number_or_dash(rate)).as_bytes())?;
+    writeln!(out, "<td>{}</td></tr>", esc(&layer.note))
 }

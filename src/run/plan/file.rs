@@ -6,6 +6,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 
 use super::preprocessing::Preprocessing;
+pub use crate::engine::EngineName;
 pub use crate::quantize::{BiasCorrection, IgnoredScope, Preset, RangeMethod};
 pub use crate::report::Kind as ReportKind;
 
@@ -35,6 +36,9 @@ pub struct RunFile {
     /// Which reports to make; all three if left out.
     #[serde(default = "all_reports")]
     pub reports: Vec<ReportKind>,
+    /// Which engine predicts for the reports.
+    #[serde(default = "builtin")]
+    pub reports_engine: EngineName,
     /// What must hold; a gate that fails makes the exit code 3.
     #[serde(default)]
     pub gates: Gates,
@@ -144,9 +148,13 @@ pub struct PerformanceSection {
     pub engines: Vec<EngineName>,
     /// Numbers of parallel streams to measure; auto is one per core.
     pub streams: Vec<Count>,
-    /// Batch sizes to measure.
-    #[schemars(inner(range(min = 1, max = 4096)))]
-    pub batch: Vec<u32>,
+    /// Batch sizes to measure; auto doubles from 1 on for as long as that brings throughput.
+    pub batch: Vec<Count>,
+    /// Milliseconds that 99 of 100 inferences may take at most; the best setting within it is named.
+    #[schemars(range(min = 0.001, max = 1_000_000.0))]
+    pub latency_limit_ms: Option<f64>,
+    /// Where the libraries of the engines are; what is left out is looked for.
+    pub libraries: LibrariesSection,
     /// Seconds to measure each model in each setting.
     #[schemars(range(min = 0.1, max = 86_400.0))]
     pub seconds: f64,
@@ -159,34 +167,24 @@ impl Default for PerformanceSection {
         PerformanceSection {
             engines: vec![EngineName::Builtin],
             streams: vec![Count::Number(1), auto()],
-            batch: vec![1],
+            batch: vec![Count::Number(1)],
+            latency_limit_ms: None,
+            libraries: LibrariesSection::default(),
             seconds: 10.0,
             layers: true,
         }
     }
 }
 
-/// Something that runs models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, DeriveDeserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EngineName {
-    /// The engine of calib8.
-    Builtin,
-    /// ONNX Runtime, loaded from a shared library.
-    Onnxruntime,
-    /// OpenVINO, loaded from a shared library.
-    Openvino,
-}
-
-impl EngineName {
-    /// The word in run files and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            EngineName::Builtin => "builtin",
-            EngineName::Onnxruntime => "onnxruntime",
-            EngineName::Openvino => "openvino",
-        }
-    }
+/// Where the libraries of the engines are: the shared library itself, its folder, or a Python environment
+/// that has it.
+#[derive(Debug, Clone, Default, PartialEq, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LibrariesSection {
+    /// ONNX Runtime.
+    pub onnxruntime: Option<String>,
+    /// OpenVINO.
+    pub openvino: Option<String>,
 }
 
 /// All kinds of report.
@@ -218,7 +216,7 @@ pub struct Gates {
 pub enum Count {
     /// This many.
     Number(#[schemars(range(min = 1, max = 1024))] u32),
-    /// As many as there are cores.
+    /// As many as the machine makes sensible.
     Word(Auto),
 }
 
@@ -226,8 +224,12 @@ pub enum Count {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Auto {
-    /// As many as there are cores.
+    /// As many as the machine makes sensible: for streams and threads, one per core.
     Auto,
+}
+
+fn builtin() -> EngineName {
+    EngineName::Builtin
 }
 
 /// One per core.

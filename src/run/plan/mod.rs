@@ -32,6 +32,8 @@ pub use problem::PlanError;
 use problem::{Problem, Source};
 pub use project::{OptimizeOptions, for_definition, for_project};
 
+use crate::engine::Libraries;
+
 /// A larger file is no run file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -54,6 +56,8 @@ pub struct Plan {
     pub performance: PerformancePlan,
     /// Which reports to make.
     pub reports: Vec<ReportKind>,
+    /// Which engine predicts for them.
+    pub reports_engine: EngineName,
     /// What must hold.
     pub gates: Gates,
     /// Threads for calibration and reports.
@@ -121,7 +125,13 @@ pub struct PerformancePlan {
     /// Numbers of parallel streams, in the order of the file, none twice.
     pub streams: Vec<usize>,
     /// Batch sizes, in the order of the file, none twice.
-    pub batch: Vec<usize>,
+    pub batch: Vec<Count>,
+    /// Milliseconds that the 99th percentile of latency may be at most in the best setting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_limit_ms: Option<f64>,
+    /// Where the libraries of the engines are.
+    #[serde(skip_serializing_if = "Libraries::is_empty")]
+    pub libraries: Libraries,
     /// Seconds for each model in each setting.
     pub seconds: f64,
     /// Whether to time each layer.

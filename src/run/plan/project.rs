@@ -6,7 +6,7 @@ use super::file::{
     DatasetSection, Gates, ModelSection, OptimizeSection, PerformanceSection, ReportKind, RunFile,
     all_reports, auto,
 };
-use super::{Count, Plan, PlanError, Preprocessing, resolve};
+use super::{Count, EngineName, Plan, PlanError, Preprocessing, resolve};
 use crate::project::workspace::{Definition, Project};
 
 /// What the user chooses when optimizing the model of a project: the sections of the run file that the
@@ -81,6 +81,7 @@ pub fn for_definition(
         optimize: options.optimize.clone(),
         performance: options.performance.clone(),
         reports: options.reports.clone(),
+        reports_engine: EngineName::Builtin,
         gates: options.gates.clone(),
         threads: options.threads,
         output: Some(text(output)?),

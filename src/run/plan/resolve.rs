@@ -4,13 +4,14 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::file::{Count, EngineName, Method, ReportKind, RunFile};
+use super::file::{Count, Method, ReportKind, RunFile};
 use super::node::{Segment, Target};
 use super::paths::{missing, models_near, tidy};
 use super::preprocessing::{Preprocessing, Steps};
 use super::problem::{Problem, nearest};
 use super::{CalibrationPlan, DatasetPlan, ModelPlan, OptimizePlan, PerformancePlan, Plan};
 use crate::dataset::Preprocess;
+use crate::engine::Libraries;
 use crate::project::host;
 
 /// The version of the run file format that this program reads.
@@ -51,7 +52,12 @@ impl Resolver<'_> {
             self.unavailable(keys![optimize, method], "the method accuracy_aware", "method: default");
         }
         self.range(keys![performance, seconds], performance.seconds, 0.1, 86_400.0);
-        self.engines(&performance.engines);
+        if performance.engines.is_empty() {
+            self.empty_list(keys![performance, engines], "[builtin]");
+        }
+        if let Some(limit) = performance.latency_limit_ms {
+            self.range(keys![performance, latency_limit_ms], limit, 0.001, 1_000_000.0);
+        }
         if let Some(value) = gates.min_speedup {
             self.range(keys![gates, min_speedup], value, 0.0, 1000.0);
         }
@@ -84,10 +90,22 @@ impl Resolver<'_> {
                 engines: unique(performance.engines),
                 streams: self.counts(keys![performance, streams], &performance.streams),
                 batch: self.batch(&performance.batch),
+                latency_limit_ms: performance.latency_limit_ms,
+                libraries: Libraries {
+                    onnxruntime: performance
+                        .libraries
+                        .onnxruntime
+                        .map(|path| self.library(keys![performance, libraries, onnxruntime], &path)),
+                    openvino: performance
+                        .libraries
+                        .openvino
+                        .map(|path| self.library(keys![performance, libraries, openvino], &path)),
+                },
                 seconds: performance.seconds,
                 layers: performance.layers,
             },
             reports: unique(file.reports),
+            reports_engine: file.reports_engine,
             gates,
             threads: self.count(keys![threads], None, file.threads),
             output: self.output(file.output, &file.name),
@@ -122,18 +140,6 @@ impl Resolver<'_> {
                 keys![name],
                 problem.expected("1 to 100 characters without slashes, such as mobilenet-v2"),
             );
-        }
-    }
-
-    fn engines(&mut self, engines: &[EngineName]) {
-        for (index, engine) in engines.iter().enumerate().filter(|(_, e)| **e != EngineName::Builtin) {
-            let what = format!("the engine {} is not available in this version of calib8", engine.name());
-            let mut path = path_of(keys![performance, engines]);
-            path.push(Segment::Index(index));
-            self.problems.push(Problem::new(what).hint("use `engines: [builtin]`").at(path, Target::Value));
-        }
-        if engines.is_empty() {
-            self.empty_list(keys![performance, engines], "[builtin]");
         }
     }
 
@@ -190,17 +196,33 @@ impl Resolver<'_> {
         number as usize
     }
 
-    fn batch(&mut self, batch: &[u32]) -> Vec<usize> {
+    fn batch(&mut self, batch: &[Count]) -> Vec<Count> {
         if batch.is_empty() {
-            self.empty_list(keys![performance, batch], "[1]");
+            self.empty_list(keys![performance, batch], "[1, auto]");
         }
-        for (index, size) in batch.iter().enumerate().filter(|(_, size)| !(1..=4096).contains(*size)) {
-            let mut path = path_of(keys![performance, batch]);
-            path.push(Segment::Index(index));
-            let problem = Problem::new(format!("'performance.batch' holds {size}"));
-            self.problems.push(problem.expected("whole numbers from 1 to 4096").at(path, Target::Value));
+        for (index, size) in batch.iter().enumerate() {
+            let Count::Number(size) = size else { continue };
+            if !(1..=1024).contains(size) {
+                let mut path = path_of(keys![performance, batch]);
+                path.push(Segment::Index(index));
+                let problem = Problem::new(format!("'performance.batch' holds {size}"));
+                let problem = problem.expected("whole numbers from 1 to 1024, or auto");
+                self.problems.push(problem.at(path, Target::Value));
+            }
         }
-        unique(batch.iter().map(|size| *size as usize).collect())
+        unique(batch.to_vec())
+    }
+
+    /// A library or a folder; what of it is there is judged by who loads it.
+    fn library(&mut self, keys: &[&str], text: &str) -> PathBuf {
+        let path = self.absolute(text);
+        if !path.exists() {
+            self.problem(
+                keys,
+                missing(keys, &path, text, "a shared library, its folder, or a Python environment"),
+            );
+        }
+        path
     }
 
     fn preprocess(&mut self, preprocess: Preprocessing) -> Preprocessing {

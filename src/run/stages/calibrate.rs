@@ -132,7 +132,7 @@ fn observe(
         |infos: &[crate::engine::TensorInfo]| infos.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
     let plain = Builtin.load(&subject.parent, &LoadOptions::default())?;
     let extra_outputs = placement.observed(&names(plain.inputs()), &names(plain.outputs()));
-    let session = Builtin.load(&subject.parent, &LoadOptions { batch: 1, extra_outputs })?;
+    let session = Builtin.load(&subject.parent, &LoadOptions { extra_outputs, ..LoadOptions::default() })?;
     let options = ObserveOptions { threads, total, checkpoint_every: CHECKPOINT_EVERY };
     let mut write_error = None;
     let mut looks = Looks::new(desk, placement);

@@ -1,7 +1,6 @@
 //! Gates, `summary.json`, `manifest.json`, `report.html`.
 
 use super::calibrate::Calibrated;
-use super::measure::Performance;
 use super::page::{self, Facts, fact};
 use super::prepare::Subject;
 use super::report::Evaluated;
@@ -14,6 +13,7 @@ use crate::run::RunError;
 use crate::run::directory::ARTIFACTS;
 use crate::run::events::{Event, Stage};
 use crate::run::gates;
+use crate::run::performance::Performance;
 use crate::run::summary::{
     FileRecord, HostSummary, MANIFEST_SCHEMA, Manifest, ModelSummary, SCHEMA, Summary,
 };
@@ -58,6 +58,7 @@ pub(in crate::run) fn run(
         calibration: calibrated.summary,
         performance: performance.rows.clone(),
         speedup: performance.speedup.clone(),
+        engines: performance.engines.clone(),
         reports,
         gates,
         warnings: desk.warnings(),

@@ -1,63 +1,63 @@
-//! Parent and optimized side by side, in every setting, then layer by layer.
+//! Parent and optimized side by side on every engine and in every setting, then layer by layer.
+//!
+//! After each setting all that is known is written to `performance.json`, so that a run that was interrupted
+//! goes on with the settings that are missing. An engine that can't be had, or that refuses a model, is a
+//! record with the reason; only the built-in engine fails the run.
+
+use std::path::{Path, PathBuf};
 
 use ndarray::Array3;
-use serde::{Deserialize, Serialize};
 
 use super::baseline::batch_of;
+use super::load;
 use super::prepare::Subject;
 use super::verify::Optimized;
-use crate::engine::builtin::Builtin;
-use crate::engine::{Engine, LoadOptions};
-use crate::measure::{self, Conditions, LayerRow, Settings, Warning};
-use crate::model::Model;
+use crate::engine::builtin;
+use crate::engine::{Engine, EngineName, Libraries, LoadOptions, Session};
+use crate::kernels::Isa;
+use crate::measure::{self, Settings, bottlenecks, host};
+use crate::model::{Dim, Model, shapes};
 use crate::progress::Progress;
-use crate::project::hash;
+use crate::project::atomic;
+use crate::project::host::{Host, available_bytes};
+use crate::project::time;
 use crate::run::RunError;
 use crate::run::events::Stage;
-use crate::run::plan::EngineName;
+use crate::run::performance::{EngineRecord, Formats, Method, Models, Performance, SCHEMA};
+use crate::run::plan::{Auto, Count};
 use crate::run::summary::{ModelRole, PerformanceRow, Speedup};
 use crate::run::worker::{Desk, StageError};
 
 /// Share of a setting's time that the pass over single layers gets.
 const LAYER_SHARE: f64 = 0.5;
-/// Where the numbers are kept.
-const FILE: &str = "performance.json";
-
-/// What measuring gave. Written to `performance.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(in crate::run) struct Performance {
-    /// What the numbers belong to: they stay valid where all of this is the same.
-    #[serde(default)]
-    key: String,
-    pub rows: Vec<PerformanceRow>,
-    pub speedup: Vec<Speedup>,
-    pub warnings: Vec<Warning>,
-    /// The host when measuring began.
-    pub conditions: Option<Conditions>,
-    pub layers: Vec<LayerRow>,
-}
-
-impl Performance {
-    /// Nothing was measured.
-    pub fn none() -> Performance {
-        Performance {
-            key: String::new(),
-            rows: vec![],
-            speedup: vec![],
-            warnings: vec![],
-            conditions: None,
-            layers: vec![],
-        }
-    }
-}
+/// The largest batch that `auto` tries.
+const LARGEST_AUTO: usize = 64;
+/// Another doubling of the batch must bring this factor of throughput, or `auto` stops.
+const WORTH_IT: f64 = 1.02;
+/// Part of the available memory that the activations of a setting may take in `auto`.
+const MEMORY_SHARE: u64 = 2;
 
 /// In which settings to measure.
 pub(in crate::run) struct Matrix<'a> {
+    pub engines: &'a [EngineName],
+    pub libraries: &'a Libraries,
     pub streams: &'a [usize],
-    pub batch: &'a [usize],
+    pub batch: &'a [Count],
     /// For each model in each setting.
     pub seconds: f64,
+    pub latency_limit_ms: Option<f64>,
     pub layers: bool,
+}
+
+/// The two models and what they are fed.
+pub(in crate::run) struct Subjects<'a> {
+    pub parent: &'a Model,
+    pub optimized: &'a Model,
+    /// The file that the parent was read from, before it was simplified.
+    pub parent_file: &'a Path,
+    pub image: &'a Array3<f32>,
+    /// The second engine's name where it is another one than the first's.
+    pub second_engine: Option<EngineName>,
 }
 
 pub(in crate::run) fn run(
@@ -66,35 +66,47 @@ pub(in crate::run) fn run(
     optimized: &Optimized,
 ) -> Result<Performance, RunError> {
     let plan = &desk.plan.performance;
-    let matrix =
-        Matrix { streams: &plan.streams, batch: &plan.batch, seconds: plan.seconds, layers: plan.layers };
+    let matrix = Matrix {
+        engines: &plan.engines,
+        libraries: &plan.libraries,
+        streams: &plan.streams,
+        batch: &plan.batch,
+        seconds: plan.seconds,
+        latency_limit_ms: plan.latency_limit_ms,
+        layers: plan.layers,
+    };
+    let file = desk.directory.file("performance.json");
+    let models = Subjects {
+        parent: &subject.parent,
+        optimized: &optimized.model,
+        parent_file: &desk.plan.model.path,
+        image: &subject.sample,
+        second_engine: None,
+    };
     let work = |progress: &dyn Progress| {
-        let key = key(desk, subject, optimized)?;
-        let performance = match stored(desk, &key) {
-            // A run that was stopped after it had measured.
-            Some(performance) => performance,
-            None => {
-                let found = measure(&subject.parent, &optimized.model, &subject.sample, &matrix, progress)?;
-                Performance { key, ..found }
-            }
+        let hashes = Models {
+            parent_sha256: subject.source.sha256.clone(),
+            parent_bytes: subject.source.bytes,
+            optimized_sha256: optimized.model.sha256.clone(),
+            optimized_bytes: optimized.model.bytes,
         };
-        progress.warn(
-            "FP32 operators without a kernel of ours run in tract, which is slower than the fastest FP32 engines: \
-             where a model has many, judge by FPS as well",
-        );
-        let mut kinds = Vec::new();
-        for warning in &performance.warnings {
-            // Every setting sees the same machine: the first warning of a kind speaks for all.
-            let kind = std::mem::discriminant(warning);
-            if !kinds.contains(&kind) {
-                kinds.push(kind);
-                progress.warn(&warning.to_string());
-            }
+        let start = kept(&file, begin(&desk.plan.name, hashes, &matrix));
+        let mut save = |found: &Performance| -> Result<(), StageError> {
+            let json = serde_json::to_vec_pretty(found)?;
+            Ok(atomic::write(&file, &json)?)
+        };
+        let performance = measure(&models, &matrix, start, &mut save, progress)?;
+        if plan.engines.contains(&EngineName::Builtin) {
+            progress.warn(
+                "FP32 operators without a kernel of ours run in tract, which is slower than the fastest FP32 engines: \
+                 where a model has many, judge by FPS as well",
+            );
         }
+        tell(&performance, progress);
         Ok(performance)
     };
     let (performance, _) = desk.stage(Stage::Measure, work)?;
-    desk.write_json(FILE, &performance)?;
+    desk.write_json("performance.json", &performance)?;
     let mut csv = Vec::new();
     measure::layers::write_csv(&mut csv, &performance.layers)
         .map_err(|e| RunError::stage(Stage::Measure, e))?;
@@ -102,73 +114,301 @@ pub(in crate::run) fn run(
     Ok(performance)
 }
 
-/// A hash over both models, the settings, the machine and the version of calib8.
-fn key(desk: &Desk, subject: &Subject, optimized: &Optimized) -> Result<String, StageError> {
-    let settings = serde_json::to_string(&desk.plan.performance)?;
-    let host = serde_json::to_string(&super::closing::host())?;
-    let (parent, model) = (&subject.parent.sha256, &optimized.model.sha256);
-    let text = format!("{}\n{parent}\n{model}\n{settings}\n{host}\n", env!("CARGO_PKG_VERSION"));
-    Ok(hash::sha256_bytes(text.as_bytes()))
-}
-
-/// What an earlier worker of this run has measured, if it is there and belongs to `key`.
-fn stored(desk: &Desk, key: &str) -> Option<Performance> {
-    let bytes = std::fs::read(desk.directory.file(FILE)).ok()?;
-    serde_json::from_slice(&bytes).ok().filter(|found: &Performance| found.key == key)
-}
-
-/// Measures two models on one image in every setting of `matrix`.
-pub(in crate::run) fn measure(
-    parent: &Model,
-    optimized: &Model,
-    image: &Array3<f32>,
-    matrix: &Matrix,
-    progress: &dyn Progress,
-) -> Result<Performance, StageError> {
-    let mut performance = Performance::none();
-    for batch in matrix.batch {
-        let options = LoadOptions { batch: *batch, ..LoadOptions::default() };
-        let sessions = [Builtin.load(parent, &options)?, Builtin.load(optimized, &options)?];
-        let input = [batch_of(image, *batch)?];
-        for streams in matrix.streams {
-            let settings = Settings {
-                streams: *streams,
-                batch: *batch,
-                seconds: 2.0 * matrix.seconds,
-                ..Settings::default()
-            };
-            let [a, b] = [sessions[0].as_ref(), sessions[1].as_ref()];
-            let paired = measure::compare(a, b, &input, &input, &settings, progress)?;
-            for (model, timing) in [(ModelRole::Parent, &paired.a), (ModelRole::Optimized, &paired.b)] {
-                performance.rows.push(PerformanceRow {
-                    engine: EngineName::Builtin,
-                    model,
-                    streams: *streams,
-                    threads: 1,
-                    batch: *batch,
-                    fps: timing.fps,
-                    latency_ms: timing.latency_ms,
-                });
-            }
-            let ratio = paired.ratio;
-            performance.speedup.push(Speedup {
-                engine: EngineName::Builtin,
-                streams: *streams,
-                batch: *batch,
-                ratio: ratio.ratio,
-                low: ratio.low,
-                high: ratio.high,
-                verdict: ratio.verdict,
-            });
-            performance.conditions.get_or_insert(paired.conditions);
-            performance.warnings.extend(paired.warnings);
-        }
-        if matrix.layers && performance.layers.is_empty() {
-            let pair = [(sessions[0].as_ref(), &input[..]), (sessions[1].as_ref(), &input[..])];
-            let (a, b) =
-                measure::layers::profile_pair(pair[0], pair[1], matrix.seconds * LAYER_SHARE, progress)?;
-            performance.layers = measure::layers::join(&a, &b);
+/// What the user should know of a measurement.
+pub(in crate::run) fn tell(performance: &Performance, progress: &dyn Progress) {
+    for record in &performance.engines {
+        if let Some(error) = &record.error {
+            progress.warn(&format!("engine {}: {error}", record.engine.name()));
         }
     }
-    Ok(performance)
+    for best in performance.best.iter().filter(|best| !best.within_limit) {
+        progress.warn(&format!(
+            "no setting of {} keeps the latency limit for the {} model: its quickest has a 99th percentile of {:.2} ms",
+            best.engine.name(),
+            best.model.name(),
+            best.p99_ms
+        ));
+    }
+    let mut kinds = Vec::new();
+    for warning in &performance.warnings {
+        // Every setting sees the same machine: the first warning of a kind speaks for all.
+        let kind = std::mem::discriminant(warning);
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+            progress.warn(&warning.to_string());
+        }
+    }
+}
+
+/// A record without measurements.
+pub(in crate::run) fn begin(name: &str, models: Models, matrix: &Matrix) -> Performance {
+    Performance {
+        schema: SCHEMA.into(),
+        name: name.into(),
+        host: Some(Host::probe()),
+        models: Some(models),
+        method: Some(Method {
+            calib8: env!("CARGO_PKG_VERSION").into(),
+            order: "ABBA".into(),
+            seconds: matrix.seconds,
+            threads: 1,
+            seed: Settings::default().seed,
+            isa: Isa::from_env().map_or_else(|_| String::new(), |isa| isa.name().into()),
+            latency_limit_ms: matrix.latency_limit_ms,
+        }),
+        ..Performance::default()
+    }
+}
+
+/// What an interrupted run has measured, if it was the same two models on the same host in the same way;
+/// or else `fresh`.
+fn kept(file: &Path, fresh: Performance) -> Performance {
+    let Ok(earlier) = Performance::read(file) else { return fresh };
+    let name = |p: &Performance| p.host.as_ref().map(|h| (h.hostname.clone(), h.cpu.clone(), h.cores));
+    let same = earlier.models == fresh.models
+        && earlier.method == fresh.method
+        && name(&earlier) == name(&fresh)
+        && earlier.name == fresh.name;
+    if !same {
+        return fresh;
+    }
+    // What failed may succeed now.
+    Performance { engines: Vec::new(), complete: false, ..earlier }
+}
+
+/// Measures both models in every setting of `matrix` that `start` lacks; `save` is called after each.
+pub(in crate::run) fn measure(
+    models: &Subjects,
+    matrix: &Matrix,
+    start: Performance,
+    save: &mut dyn FnMut(&Performance) -> Result<(), StageError>,
+    progress: &dyn Progress,
+) -> Result<Performance, StageError> {
+    let mut found = start;
+    for engine in matrix.engines {
+        let opened = engine.open(matrix.libraries);
+        let second = models.second_engine.map(|name| name.open(matrix.libraries)).transpose();
+        let mut record = EngineRecord { engine: *engine, version: None, library: None, error: None };
+        let result = match (opened, second) {
+            (Ok(first), Ok(second)) => {
+                record.version = Some(first.version());
+                record.library = first.library().map(|path| path.display().to_string());
+                let second = second.as_deref().unwrap_or(first.as_ref());
+                let bench = Bench { engines: [first.as_ref(), second], models, matrix, progress };
+                bench.measure(*engine, &mut found, save)
+            }
+            (Err(e), _) | (_, Err(e)) => Err(e.into()),
+        };
+        if progress.cancelled() {
+            return Err("measuring was cancelled".into());
+        }
+        match result {
+            Err(error) if *engine == EngineName::Builtin => return Err(error),
+            Err(error) => record.error = Some(error.to_string()),
+            Ok(()) => {}
+        }
+        found.engines.push(record);
+    }
+    found.choose_best(matrix.latency_limit_ms);
+    found.measured = time::now();
+    found.complete = true;
+    Ok(found)
+}
+
+/// One engine at work, or two different ones.
+struct Bench<'a> {
+    engines: [&'a dyn Engine; 2],
+    models: &'a Subjects<'a>,
+    matrix: &'a Matrix<'a>,
+    progress: &'a dyn Progress,
+}
+
+/// Both models, loaded for a batch size.
+struct Loaded {
+    sessions: [Box<dyn Session>; 2],
+    formats: [std::collections::BTreeMap<String, usize>; 2],
+    batch: usize,
+}
+
+impl Bench<'_> {
+    fn measure(
+        &self,
+        engine: EngineName,
+        found: &mut Performance,
+        save: &mut dyn FnMut(&Performance) -> Result<(), StageError>,
+    ) -> Result<(), StageError> {
+        for batch in self.sizes() {
+            let missing: Vec<usize> =
+                self.matrix.streams.iter().copied().filter(|s| !found.has(engine, *s, batch)).collect();
+            let wants_layers = self.matrix.layers && engine == EngineName::Builtin && found.layers.is_empty();
+            if missing.is_empty() && !wants_layers {
+                continue;
+            }
+            let loaded = self.load(batch)?;
+            for streams in missing {
+                self.setting(engine, &loaded, streams, found)?;
+                save(found)?;
+            }
+            if wants_layers {
+                self.layers(&loaded, found)?;
+                save(found)?;
+            }
+        }
+        if self.matrix.batch.contains(&Count::Word(Auto::Auto)) {
+            self.climb(engine, found, save)?;
+        }
+        self.loads(engine, found);
+        Ok(())
+    }
+
+    /// The batch sizes that were asked for by number; 1 where only `auto` was.
+    fn sizes(&self) -> Vec<usize> {
+        let number = |count: &Count| match count {
+            Count::Number(n) => Some(*n as usize),
+            Count::Word(_) => None,
+        };
+        let sizes: Vec<usize> = self.matrix.batch.iter().filter_map(number).collect();
+        if sizes.is_empty() { vec![1] } else { sizes }
+    }
+
+    /// Doubles the batch, with as many streams as were asked for at most, until throughput no longer grows,
+    /// the latency limit is broken, or memory may not suffice.
+    fn climb(
+        &self,
+        engine: EngineName,
+        found: &mut Performance,
+        save: &mut dyn FnMut(&Performance) -> Result<(), StageError>,
+    ) -> Result<(), StageError> {
+        if self.models.parent.inputs().first().is_none_or(|p| matches!(p.dims.first(), Some(Dim::Fixed(_)))) {
+            self.progress
+                .warn("performance.batch auto: the model's batch is fixed, so there is nothing to try");
+            return Ok(());
+        }
+        let streams = self.matrix.streams.iter().copied().max().unwrap_or(1);
+        let most = self.largest_batch(streams);
+        let (mut batch, mut best) = (1, 0.0);
+        while batch <= most {
+            if !found.has(engine, streams, batch) {
+                let loaded = self.load(batch)?;
+                self.setting(engine, &loaded, streams, found)?;
+                save(found)?;
+            }
+            let row = found.rows.iter().find(|r| {
+                (r.engine, r.model, r.streams, r.batch) == (engine, ModelRole::Optimized, streams, batch)
+            });
+            let Some(row) = row else { break };
+            let too_slow = self.matrix.latency_limit_ms.is_some_and(|limit| row.latency_ms.p99 > limit);
+            if too_slow || row.fps.median < WORTH_IT * best {
+                break;
+            }
+            best = row.fps.median;
+            batch *= 2;
+        }
+        Ok(())
+    }
+
+    fn largest_batch(&self, streams: usize) -> usize {
+        let tensors = shapes::infer(self.models.parent, 1).unwrap_or_default();
+        let elements: usize = tensors.values().map(|shape| shape.iter().product::<usize>()).sum();
+        let per_image = (elements * size_of::<f32>() * streams).max(1) as u64;
+        let limits = [available_bytes(), host::memory_limit()];
+        let memory = limits.into_iter().flatten().min().unwrap_or(u64::MAX);
+        usize::try_from(memory / MEMORY_SHARE / per_image).unwrap_or(LARGEST_AUTO).clamp(1, LARGEST_AUTO)
+    }
+
+    fn load(&self, batch: usize) -> Result<Loaded, StageError> {
+        let streams = self.matrix.streams.iter().copied().max().unwrap_or(1);
+        let options = LoadOptions { batch, streams, ..LoadOptions::default() };
+        let both = [(self.engines[0], self.models.parent), (self.engines[1], self.models.optimized)];
+        let [a, b] = both.map(|(engine, model)| {
+            let session = engine.load(model, &options)?;
+            let formats = engine.precisions(model, session.as_ref());
+            Ok::<_, StageError>((session, formats))
+        });
+        let ((a, formats_a), (b, formats_b)) = (a?, b?);
+        Ok(Loaded { sessions: [a, b], formats: [formats_a, formats_b], batch })
+    }
+
+    fn setting(
+        &self,
+        engine: EngineName,
+        loaded: &Loaded,
+        streams: usize,
+        found: &mut Performance,
+    ) -> Result<(), StageError> {
+        let batch = loaded.batch;
+        let settings = Settings { streams, batch, seconds: 2.0 * self.matrix.seconds, ..Settings::default() };
+        let input = [batch_of(self.models.image, batch)?];
+        let [a, b] = [0, 1].map(|i| loaded.sessions[i].as_ref());
+        let paired = measure::compare(a, b, &input, &input, &settings, self.progress)?;
+        let engines = [engine, self.models.second_engine.unwrap_or(engine)];
+        let roles = [ModelRole::Parent, ModelRole::Optimized];
+        for (i, timing) in [&paired.a, &paired.b].into_iter().enumerate() {
+            let formats = &loaded.formats[i];
+            let main = formats.iter().max_by_key(|(_, count)| **count).map(|(name, _)| name.clone());
+            found.rows.push(PerformanceRow {
+                engine: engines[i],
+                model: roles[i],
+                streams,
+                threads: 1,
+                batch,
+                fps: timing.fps,
+                latency_ms: timing.latency_ms,
+                precision: main.unwrap_or_default(),
+                precisions: formats.clone(),
+            });
+        }
+        let ratio = paired.ratio;
+        found.speedup.push(Speedup {
+            engine: engines[1],
+            streams,
+            batch,
+            ratio: ratio.ratio,
+            low: ratio.low,
+            high: ratio.high,
+            verdict: ratio.verdict,
+        });
+        found.conditions.get_or_insert(paired.conditions);
+        found.warnings.extend(paired.warnings);
+        Ok(())
+    }
+
+    fn layers(&self, loaded: &Loaded, found: &mut Performance) -> Result<(), StageError> {
+        let input = [batch_of(self.models.image, loaded.batch)?];
+        let [a, b] = [0, 1].map(|i| (loaded.sessions[i].as_ref(), &input[..]));
+        let seconds = self.matrix.seconds * LAYER_SHARE;
+        let (a, b) = measure::layers::profile_pair(a, b, seconds, self.progress)?;
+        let mut rows = measure::layers::join(&a, &b);
+        bottlenecks::explain(&mut rows, &builtin::unfused(self.models.optimized)?);
+        found.formats =
+            Some(Formats { parent: bottlenecks::formats(&a), optimized: bottlenecks::formats(&b) });
+        found.layers = rows;
+        Ok(())
+    }
+
+    /// Load time and memory. That they can't be had is no reason to fail.
+    fn loads(&self, engine: EngineName, found: &mut Performance) {
+        let files: [(ModelRole, EngineName, PathBuf); 2] = [
+            (ModelRole::Parent, engine, self.models.parent_file.to_path_buf()),
+            (
+                ModelRole::Optimized,
+                self.models.second_engine.unwrap_or(engine),
+                self.models.optimized.path.clone(),
+            ),
+        ];
+        for (role, engine, file) in files {
+            if found.loads.iter().any(|l| (l.engine, l.model) == (engine, role)) {
+                continue;
+            }
+            match load::measure(&file, role, engine, self.matrix.libraries) {
+                Some(Ok(record)) => found.loads.push(record),
+                Some(Err(why)) => self.progress.warn(&format!(
+                    "load time and memory of the {} model on {} could not be measured: {why}",
+                    role.name(),
+                    engine.name()
+                )),
+                None => {}
+            }
+        }
+    }
 }

@@ -5,6 +5,7 @@ pub(super) mod baseline;
 pub(super) mod calibrate;
 pub(super) mod checkpoint;
 pub(super) mod closing;
+pub(super) mod load;
 pub(super) mod measure;
 pub(super) mod page;
 pub(super) mod prepare;

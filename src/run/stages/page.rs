@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::measure::Performance;
 use super::report::MAX_CARDS;
-use crate::engine::Precision;
-use crate::measure::LayerRow;
+use crate::measure::{FormatShare, LayerRow};
 use crate::report::Reports;
 use crate::report::html::{self, Fact, Page, Thumbnail};
+use crate::run::performance::{Best, EngineRecord, LoadRecord, Performance};
 use crate::run::summary::{GateResult, HostSummary, ModelRole, ModelSummary, Speedup};
 
 /// The parts of a page that runs and comparisons both have.
@@ -41,6 +40,9 @@ pub(in crate::run) fn render(facts: &Facts) -> Result<Vec<u8>, crate::report::Re
         optimized: model(facts.optimized),
         speedup: facts.performance.speedup.iter().map(speedup).collect(),
         performance: performance(facts.performance),
+        unmeasured: facts.performance.engines.iter().filter_map(unmeasured).collect(),
+        best: facts.performance.best.iter().map(best).collect(),
+        loads: facts.performance.loads.iter().map(load).collect(),
         gates: facts.gates.iter().map(gate).collect(),
         layers: facts.performance.layers.iter().map(layer).collect(),
         reports: facts.reports,
@@ -85,6 +87,7 @@ fn performance(performance: &Performance) -> Vec<html::Performance> {
         streams: row.streams,
         threads: row.streams * row.threads,
         batch: row.batch,
+        precision: row.precision.clone(),
         fps: row.fps.median,
         fps_low: row.fps.low,
         fps_high: row.fps.high,
@@ -101,12 +104,7 @@ fn gate(gate: &GateResult) -> html::Gate {
 
 fn layer(row: &LayerRow) -> html::LayerRow {
     let precision = |time: &Option<crate::measure::LayerTime>| {
-        let name = |p: Precision| match p {
-            Precision::Fp32 => "fp32",
-            Precision::Int8 => "int8",
-            Precision::Border => "border",
-        };
-        time.as_ref().map_or(String::new(), |t| name(t.precision).to_string())
+        time.as_ref().map_or(String::new(), |t| t.precision.name().to_string())
     };
     let macs = |time: &Option<crate::measure::LayerTime>| time.as_ref().map_or(0, |t| t.macs);
     html::LayerRow {
@@ -117,6 +115,32 @@ fn layer(row: &LayerRow) -> html::LayerRow {
         parent_us: row.parent.as_ref().map(|t| t.median_us),
         optimized_us: row.optimized.as_ref().map(|t| t.median_us),
         macs: macs(&row.parent).max(macs(&row.optimized)),
+        note: row.note.clone().unwrap_or_default(),
+    }
+}
+
+fn unmeasured(record: &EngineRecord) -> Option<Fact> {
+    Some(fact(record.engine.name(), record.error.as_ref()?))
+}
+
+fn best(best: &Best) -> html::Best {
+    html::Best {
+        engine: best.engine.name().into(),
+        optimized: best.model == ModelRole::Optimized,
+        streams: best.streams,
+        batch: best.batch,
+        fps: best.fps,
+        p99_ms: best.p99_ms,
+        within_limit: best.within_limit,
+    }
+}
+
+fn load(load: &LoadRecord) -> html::Load {
+    html::Load {
+        engine: load.engine.name().into(),
+        optimized: load.model == ModelRole::Optimized,
+        load_ms: load.load_ms,
+        bytes: load.peak_rss_bytes,
     }
 }
 
@@ -133,6 +157,21 @@ fn measured(facts: &Facts) -> Vec<Fact> {
             "parent and optimized in turns (ABBA), medians of rounds, bootstrap interval of the ratio",
         ),
     ];
+    for record in facts.performance.engines.iter() {
+        if let (Some(version), Some(library)) = (&record.version, &record.library) {
+            list.push(fact(record.engine.name(), format!("{version}, {library}")));
+        }
+    }
+    for (name, formats) in
+        facts.performance.formats.iter().flat_map(|f| {
+            [("time by format, parent", &f.parent), ("time by format, optimized", &f.optimized)]
+        })
+    {
+        let part = |share: &FormatShare| {
+            format!("{} {:.1} % in {} layers", share.precision.name(), 100.0 * share.share, share.layers)
+        };
+        list.push(fact(name, formats.iter().map(part).collect::<Vec<_>>().join(", ")));
+    }
     if let Some(conditions) = &facts.performance.conditions {
         list.extend(conditions.governor.as_ref().map(|g| fact("frequency governor", g)));
         list.extend(

@@ -12,7 +12,7 @@ use super::baseline::{Parent, batch_of};
 use super::prepare::{Subject, misfit};
 use super::verify::Optimized;
 use crate::dataset::{Dataset, PrefetchOptions, Preprocess, decode, prefetch};
-use crate::engine::Session;
+use crate::engine::{EngineName, LoadOptions, Session};
 use crate::progress::Progress;
 use crate::report::html::Thumbnail;
 use crate::report::{Collector, Head, Kind, Reports, Row, write_csv, write_json};
@@ -39,12 +39,21 @@ pub(in crate::run) fn run(
     optimized: &Optimized,
 ) -> Result<Evaluated, RunError> {
     let work = |progress: &dyn Progress| {
-        let pair = Pair {
-            parent: parent.session.as_ref(),
-            optimized: optimized.session.as_ref(),
-            head: optimized.head,
-            threads: desk.plan.threads,
+        let engine = desk.plan.reports_engine;
+        let elsewhere = match engine {
+            EngineName::Builtin => None,
+            other => {
+                let engine = other.open(&desk.plan.performance.libraries)?;
+                let options = LoadOptions { streams: desk.plan.threads, ..LoadOptions::default() };
+                let load = |model| engine.load(model, &options);
+                Some([load(&subject.parent)?, load(&optimized.model)?])
+            }
         };
+        let [parent, second] = match &elsewhere {
+            Some([parent, optimized]) => [parent.as_ref(), optimized.as_ref()],
+            None => [parent.session.as_ref(), optimized.session.as_ref()],
+        };
+        let pair = Pair { parent, optimized: second, head: optimized.head, threads: desk.plan.threads };
         let reports = evaluate(&pair, &subject.dataset, &subject.preprocess, &desk.plan.reports, progress)?;
         let thumbnails = thumbnails(&reports, &subject.dataset);
         Ok(Evaluated { reports, thumbnails })

@@ -4,11 +4,11 @@
 //! vectorizes them well enough that they are far from the time of the products, and equal results follow
 //! from equal source.
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512_vnni;
 use super::scalar::{clamp, to_i32};
 use super::types::AddParams;
 use super::{Isa, span};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512_vnni};
 
 /// Compiles the plain function `$body` once per tier and calls the copy for `$isa`.
 macro_rules! per_tier {
@@ -155,9 +155,7 @@ fn dequantize_planes(x: &[u8], channels: usize, pixels: usize, scale: f32, zero_
 /// # Panics
 /// A slice is shorter than `len`, the parameters are not finite, a ratio is negative or `lo > hi`.
 pub fn add(isa: Isa, a: &[u8], b: &[u8], len: usize, params: &AddParams, out: &mut [u8]) {
-    let AddParams { a_ratio, b_ratio, constant, lo, hi } = *params;
-    let valid = |ratio: f32| ratio.is_finite() && ratio >= 0.0;
-    assert!(valid(a_ratio) && valid(b_ratio) && constant.is_finite() && lo <= hi, "{params:?}");
+    params.assert_valid();
     let (a, b, out) = (&a[..len], &b[..len], &mut out[..len]);
     per_tier!(isa, add_elements(a: &[u8], b: &[u8], params: &AddParams, out: &mut [u8]));
 }
@@ -185,6 +183,15 @@ pub fn lookup(isa: Isa, table: &[u8; 256], x: &[u8], out: &mut [u8]) {
         #[allow(unsafe_code)]
         unsafe {
             avx512_vnni::lookup(table, x, out)
+        };
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if isa != Isa::Scalar {
+        // SAFETY: `assert_supported` found the tier, and both have AVX2.
+        #[allow(unsafe_code)]
+        unsafe {
+            avx2::lookup(table, x, out)
         };
         return;
     }

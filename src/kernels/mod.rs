@@ -19,6 +19,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512_vnni;
+mod broadcast;
 mod buffer;
 mod depthwise;
 mod elementwise;
@@ -33,6 +34,7 @@ mod types;
 #[cfg(target_arch = "x86_64")]
 mod windows;
 
+pub use broadcast::{Grid, MulParams, add_broadcast, multiply};
 pub use buffer::{floats, floats_mut};
 pub use depthwise::DepthwiseWeights;
 pub use elementwise::{add, copy_channels, dequantize_to_nchw, lookup, quantize_nchw};

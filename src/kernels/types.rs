@@ -166,6 +166,14 @@ impl AddParams {
         let zero_points = a_ratio.mul_add(f32::from(a.1), b_ratio * f32::from(b.1));
         AddParams { a_ratio, b_ratio, constant: f32::from(sum.1) - zero_points, lo, hi }
     }
+
+    /// Asserts what sums rely on.
+    #[track_caller]
+    pub(super) fn assert_valid(&self) {
+        let valid = |ratio: f32| ratio.is_finite() && ratio >= 0.0;
+        let AddParams { a_ratio, b_ratio, constant, lo, hi } = *self;
+        assert!(valid(a_ratio) && valid(b_ratio) && constant.is_finite() && lo <= hi, "{self:?}");
+    }
 }
 
 #[cfg(test)]

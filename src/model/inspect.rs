@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, tensor_proto::DataType};
 
 use super::{
-    Dim, Model, ModelError, Port,
+    Dim, Model, ModelError, Port, function,
     graph::{self, attr_int},
     image_input,
     shapes::{self, Shapes},
@@ -210,12 +210,12 @@ pub fn quantizable(node: &NodeProto, is_constant: impl Fn(&str) -> bool) -> Resu
     match node.op_type.as_str() {
         "Conv" | "Gemm" => weights("its weights are not constant"),
         "MatMul" => weights("multiplies two activations, runs in FP32"),
-        "Add" if node.input.iter().any(|i| is_constant(i)) => Err("adds a constant, runs in FP32"),
         "MaxPool" if node.output.get(1).is_some_and(|o| !o.is_empty()) => {
             Err("gives out indices, runs in FP32")
         }
-        "Add" | "Concat" | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "Relu" | "Clip" | "Flatten"
-        | "Reshape" => Ok(()),
+        "Add" | "Mul" | "Concat" | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "ReduceMean"
+        | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => Ok(()),
+        op if function::OPERATORS.contains(&op) => Ok(()),
         "QuantizeLinear" | "DequantizeLinear" => Err("is quantization itself"),
         op if op.starts_with("QLinear") => Err("is quantized already"),
         _ => Err("runs in FP32"),
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(found.macs, Some(8 * 16 * 18 + 1280));
         assert_eq!(found.nodes[0].shape, Some(vec![1, 8, 4, 4]));
         assert_eq!(found.nodes[0].parameters, 152);
-        assert_eq!(found.nodes[1].not_quantizable, Some("runs in FP32"));
+        assert_eq!(found.nodes[1].not_quantizable, None);
         assert_eq!(found.nodes[3].not_quantizable, None);
         assert_eq!(found.symbols, ["N"]);
         assert_eq!(found.inputs[0].shape, "[N, 4, 6, 6]");
@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(of("Conv", &["x", "v"]), Err("its weights are not constant"));
         assert_eq!(of("MatMul", &["x", "v"]), Err("multiplies two activations, runs in FP32"));
         assert_eq!(of("Add", &["x", "v"]), Ok(()));
-        assert_eq!(of("Add", &["x", "w"]), Err("adds a constant, runs in FP32"));
+        assert_eq!(of("Add", &["x", "w"]), Ok(()));
         assert_eq!(of("Softmax", &["x"]), Err("runs in FP32"));
     }
 }

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod error;
 mod external;
+pub mod function;
 pub mod graph;
 mod image_input;
 pub mod inspect;

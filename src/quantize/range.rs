@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::placement::Bounds;
 use super::{Preset, RangeMethod, TensorStatistics};
+use crate::model::function::Function;
 
 /// Smallest scale: far below any real activation, far above where f32 products with it vanish.
 const SMALLEST_SCALE: f32 = 1e-12;
@@ -69,6 +70,12 @@ pub(super) fn choose(
         Bounds::ZeroTo(limit) => (0.0, high.clamp(0.0, limit)),
     };
     if method == RangeMethod::Mse { least_squares(statistics, low, high, preset) } else { (low, high) }
+}
+
+/// The part of `low..=high` in which any of `functions` varies; all of it if there are none.
+pub(super) fn varying(functions: &[Function], low: f32, high: f32) -> (f32, f32) {
+    let parts = functions.iter().map(|f| f.varying_part(low, high));
+    parts.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((low, high))
 }
 
 /// The range within `low..=high` with the least squared error of storing all values seen: a narrower

@@ -1,9 +1,13 @@
 //! A step ready to run: weights packed for the machine, offsets computed.
 
 use super::float::{self, FloatKernel};
-use super::program::{Conv, OutputPort, Program, Quant, STEM_PIXEL, Step, StepOp, Store, Window};
+use super::program::{
+    Conv, OutputPort, PairOp, Pairing, Program, Quant, STEM_PIXEL, Step, StepOp, Store, Window,
+};
 use super::taps::Taps;
-use crate::kernels::{self, AddParams, DepthwiseWeights, GemmWeights, Geometry, Isa, Output, SLACK};
+use crate::kernels::{
+    self, AddParams, DepthwiseWeights, GemmWeights, Geometry, Grid, Isa, MulParams, Output, SLACK,
+};
 use crate::model::graph;
 use crate::model::pb::TensorProto;
 
@@ -25,7 +29,8 @@ pub(super) enum Kernel {
         weights: GemmWeights,
         rows: usize,
         k: usize,
-        n: usize,
+        out_offset: usize,
+        out_stride: usize,
     },
     Indirect(Indirect),
     Depthwise {
@@ -33,11 +38,22 @@ pub(super) enum Kernel {
         geometry: Geometry,
     },
     Add(AddParams),
+    Pairs {
+        params: PairParams,
+        constant: Vec<u8>,
+    },
     Table(Box<[u8; 256]>),
     /// For each input of a concatenation, how its bytes change.
     Tables(Vec<Option<Box<[u8; 256]>>>),
     /// What an FP32 step needs.
     Float(FloatKernel),
+}
+
+/// The constants of a [`StepOp::Pairs`].
+#[derive(Debug, Clone, Copy)]
+pub(super) enum PairParams {
+    Add(AddParams),
+    Mul(MulParams),
 }
 
 /// A convolution by offsets into the image, one set of weights for each group.
@@ -55,6 +71,18 @@ pub(super) struct Indirect {
     pub out_offset: usize,
     pub out_stride: usize,
     pub batch: usize,
+}
+
+impl Indirect {
+    /// Calls `run` with the weights of each group of each image, its input, and its first output.
+    fn each_group(&self, x: &[u8], mut run: impl FnMut(&GemmWeights, &[u8], usize)) {
+        for image in 0..self.batch {
+            for (g, weights) in self.groups.iter().enumerate() {
+                let first = image * self.out_pixels * self.out_stride + self.out_offset + g * self.group_out;
+                run(weights, &x[image * self.in_bytes + g * self.group_in..], first);
+            }
+        }
+    }
 }
 
 impl Window {
@@ -96,32 +124,39 @@ impl Constants {
     }
 }
 
-fn output(store: Store, mult: &[f32]) -> Output<'_> {
-    Output::U8 { mult, zero_point: store.zero_point, lo: store.lo, hi: store.hi }
+fn output(store: Option<Store>, factors: &[f32]) -> Output<'_> {
+    match store {
+        Some(Store { zero_point, lo, hi }) => Output::U8 { mult: factors, zero_point, lo, hi },
+        None => Output::F32 { scale: factors },
+    }
 }
 
 /// Prepares `step` for `isa`.
 pub(super) fn prepare(step: &Step, tensors: &[TensorProto], isa: Isa) -> Result<Kernel, String> {
     Ok(match &step.op {
-        StepOp::Conv(conv) => prepare_conv(conv, Constants::of(step, tensors, true)?, isa)?,
+        StepOp::Conv(conv) => prepare_conv(conv, Constants::of(step, tensors, conv.store.is_some())?, isa)?,
         StepOp::Gemm { m, k, n, store } => {
             let constants = Constants::of(step, tensors, store.is_some())?;
-            let pack =
-                |output| GemmWeights::pack(isa, *n, 1, *k, &constants.weights, &constants.bias, output);
-            match store {
-                Some(store) => {
-                    let weights = pack(output(*store, &constants.multiplier));
-                    Kernel::Pointwise { weights, rows: *m, k: *k, out_offset: 0, out_stride: *n }
-                }
-                None => {
-                    let weights = pack(Output::F32 { scale: &constants.multiplier });
-                    Kernel::PointwiseF32 { weights, rows: *m, k: *k, n: *n }
-                }
-            }
+            let out = output(*store, &constants.multiplier);
+            let weights = GemmWeights::pack(isa, *n, 1, *k, &constants.weights, &constants.bias, out);
+            pointwise(store.is_some(), weights, *m, *k, 0, *n)
         }
         StepOp::Add { a, b, out, lo, hi, .. } => {
             let pair = |q: &Quant| (q.scale, q.zero_point);
             Kernel::Add(AddParams::new(pair(a), pair(b), pair(out), *lo, *hi))
+        }
+        StepOp::Pairs { op, a, b, out, lo, hi, constant, .. } => {
+            let [a, b, out] = [a, b, out].map(|q| (q.scale, q.zero_point));
+            let params = match op {
+                PairOp::Add => PairParams::Add(AddParams::new(a, b, out, *lo, *hi)),
+                PairOp::Mul => PairParams::Mul(MulParams::new(a, b, out, *lo, *hi)),
+            };
+            let stored = constant.map(|_| tensors.get(step.constants).and_then(graph::to_array::<u8>));
+            let constant = match stored {
+                None => Vec::new(),
+                Some(values) => values.ok_or("a constant operand without values")?.into_iter().collect(),
+            };
+            Kernel::Pairs { params, constant }
         }
         StepOp::Lookup { .. } => {
             let table = tensors.get(step.constants).and_then(graph::to_array::<u8>);
@@ -139,6 +174,21 @@ pub(super) fn prepare(step: &Step, tensors: &[TensorProto], isa: Isa) -> Result<
     })
 }
 
+fn pointwise(
+    bytes: bool,
+    weights: GemmWeights,
+    rows: usize,
+    k: usize,
+    out_offset: usize,
+    out_stride: usize,
+) -> Kernel {
+    if bytes {
+        Kernel::Pointwise { weights, rows, k, out_offset, out_stride }
+    } else {
+        Kernel::PointwiseF32 { weights, rows, k, out_offset, out_stride }
+    }
+}
+
 fn prepare_conv(conv: &Conv, constants: Constants, isa: Isa) -> Result<Kernel, String> {
     let Constants { weights, bias, multiplier } = constants;
     let window = conv.window;
@@ -154,7 +204,7 @@ fn prepare_conv(conv: &Conv, constants: Constants, isa: Isa) -> Result<Kernel, S
         let weights = GemmWeights::pack(isa, conv.out_channels, 1, conv.in_channels, &weights, &bias, out);
         let rows = conv.batch * window.out_pixels();
         let (out_offset, out_stride) = (conv.out_offset, conv.out_stride);
-        return Ok(Kernel::Pointwise { weights, rows, k: conv.in_channels, out_offset, out_stride });
+        return Ok(pointwise(conv.store.is_some(), weights, rows, conv.in_channels, out_offset, out_stride));
     }
     let shape = Taps::new(window, conv.in_channels, conv.group, conv.stem, STEM_PIXEL);
     let (group_in, group_out) = (conv.in_channels / conv.group, conv.out_channels / conv.group);
@@ -187,18 +237,18 @@ pub(super) fn run(op: &StepOp, kernel: &Kernel, isa: Isa, inputs: &[&[u8]], out:
         (Kernel::Pointwise { weights, rows, k, out_offset, out_stride }, _) => {
             weights.pointwise(inputs[0], *k, *rows, &mut out[*out_offset..], *out_stride);
         }
-        (Kernel::Indirect(conv), _) => {
-            for image in 0..conv.batch {
-                let bytes = &inputs[0][image * conv.in_bytes..];
-                for (g, weights) in conv.groups.iter().enumerate() {
-                    let first =
-                        image * conv.out_pixels * conv.out_stride + conv.out_offset + g * conv.group_out;
-                    let source = &bytes[g * conv.group_in..];
-                    let (m, to) = (conv.out_pixels, &mut out[first..]);
-                    weights.indirect(source, &conv.pad_row, &conv.offsets, m, to, conv.out_stride);
-                }
-            }
+        (Kernel::PointwiseF32 { .. }, _) => to_f32(op, kernel, isa, inputs[0], kernels::floats_mut(out)),
+        (Kernel::Indirect(conv), StepOp::Conv(Conv { store: None, .. })) => {
+            let out = kernels::floats_mut(out);
+            conv.each_group(inputs[0], |weights, x, first| {
+                let (m, to) = (conv.out_pixels, &mut out[first..]);
+                weights.indirect_f32(x, &conv.pad_row, &conv.offsets, m, to, conv.out_stride);
+            });
         }
+        (Kernel::Indirect(conv), _) => conv.each_group(inputs[0], |weights, x, first| {
+            let (m, to) = (conv.out_pixels, &mut out[first..]);
+            weights.indirect(x, &conv.pad_row, &conv.offsets, m, to, conv.out_stride);
+        }),
         (Kernel::Depthwise { weights, geometry }, StepOp::Conv(conv)) => {
             per_image(conv.batch, geometry, conv.in_channels, inputs[0], out, |x, out| {
                 weights.run(x, geometry, out)
@@ -206,6 +256,14 @@ pub(super) fn run(op: &StepOp, kernel: &Kernel, isa: Isa, inputs: &[&[u8]], out:
         }
         (Kernel::Add(params), StepOp::Add { len, .. }) => {
             kernels::add(isa, inputs[0], inputs[inputs.len() - 1], *len, params, out);
+        }
+        (Kernel::Pairs { params, constant }, StepOp::Pairs { pairing, constant: side, .. }) => {
+            let (a, b): (&[u8], &[u8]) = match side {
+                Some(0) => (constant, inputs[0]),
+                Some(_) => (inputs[0], constant),
+                None => (inputs[0], inputs[inputs.len() - 1]),
+            };
+            run_pairs(isa, pairing, params, a, b, out);
         }
         (Kernel::Table(table), StepOp::Lookup { len }) => {
             kernels::lookup(isa, table, &inputs[0][..*len], &mut out[..*len])
@@ -248,6 +306,28 @@ pub(super) fn run(op: &StepOp, kernel: &Kernel, isa: Isa, inputs: &[&[u8]], out:
             }
         }
         _ => {}
+    }
+}
+
+/// Counts through the outer dimensions and runs the rows of each combination.
+fn run_pairs(isa: Isa, pairing: &Pairing, params: &PairParams, a: &[u8], b: &[u8], out: &mut [u8]) {
+    let Pairing { outer, rows, columns } = pairing;
+    let step = |operand: usize| [rows.1[operand], columns.1[operand]];
+    let grid = Grid { rows: rows.0, columns: columns.0, a: step(0), b: step(1) };
+    let times: usize = outer.iter().map(|d| d.0).product();
+    for (index, out) in out.chunks_exact_mut((rows.0 * columns.0).max(1)).take(times).enumerate() {
+        let (mut rest, mut at) = (index, [0; 2]);
+        for (count, steps) in outer.iter().rev() {
+            let position = rest % count;
+            rest /= count;
+            at = [at[0] + position * steps[0], at[1] + position * steps[1]];
+        }
+        match params {
+            PairParams::Add(params) => {
+                kernels::add_broadcast(isa, &a[at[0]..], &b[at[1]..], &grid, params, out)
+            }
+            PairParams::Mul(params) => kernels::multiply(isa, &a[at[0]..], &b[at[1]..], &grid, params, out),
+        }
     }
 }
 
@@ -297,7 +377,9 @@ pub(super) fn enter(op: &StepOp, isa: Isa, x: &[f32], out: &mut [u8]) {
 pub(super) fn to_f32(op: &StepOp, kernel: &Kernel, isa: Isa, x: &[u8], out: &mut [f32]) {
     match (kernel, op) {
         (_, StepOp::Float(op)) => float::export(op, isa, kernels::floats(x), out),
-        (Kernel::PointwiseF32 { weights, rows, k, n }, _) => weights.pointwise_f32(x, *k, *rows, out, *n),
+        (Kernel::PointwiseF32 { weights, rows, k, out_offset, out_stride }, _) => {
+            weights.pointwise_f32(x, *k, *rows, &mut out[*out_offset..], *out_stride);
+        }
         (_, StepOp::GlobalAveragePool { batch, channels, pixels, quant, .. }) => {
             let images = x.chunks_exact(channels * pixels).take(*batch);
             for (image, means) in images.zip(out.chunks_exact_mut(*channels)) {

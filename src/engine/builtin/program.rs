@@ -93,7 +93,8 @@ pub(crate) struct Conv {
     pub out_channels: usize,
     pub group: usize,
     pub input_zero_point: u8,
-    pub store: Store,
+    /// Without it the result is f32 `acc * multiplier`.
+    pub store: Option<Store>,
     /// Set when the input comes padded from a [`StepOp::Quantize`] with the same stem.
     pub stem: Option<Stem>,
     /// Channels of a pixel of the output buffer; more than `out_channels` inside a concatenation.
@@ -106,6 +107,30 @@ impl Conv {
     /// One weight filter for each channel.
     pub fn is_depthwise(&self) -> bool {
         self.group > 1 && self.group == self.in_channels && self.group == self.out_channels
+    }
+}
+
+/// What a [`StepOp::Pairs`] computes of each pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PairOp {
+    Add,
+    Mul,
+}
+
+/// Which elements of two operands meet: rows of consecutive results, at each combination of the outer
+/// positions. Steps are those of the first and of the second operand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pairing {
+    /// Count and steps of each outer dimension.
+    pub outer: Vec<(usize, [usize; 2])>,
+    pub rows: (usize, [usize; 2]),
+    pub columns: (usize, [usize; 2]),
+}
+
+impl Pairing {
+    /// Elements of the result.
+    pub fn len(&self) -> usize {
+        self.outer.iter().map(|d| d.0).product::<usize>() * self.rows.0 * self.columns.0
     }
 }
 
@@ -145,6 +170,19 @@ pub(crate) enum StepOp {
         out: Quant,
         lo: u8,
         hi: u8,
+    },
+    /// Product of two tensors, or a sum of tensors of different shapes. With one input, the other operand
+    /// is constant (u8).
+    Pairs {
+        op: PairOp,
+        pairing: Pairing,
+        a: Quant,
+        b: Quant,
+        out: Quant,
+        lo: u8,
+        hi: u8,
+        /// Which operand is constant, if one is: 0 or 1.
+        constant: Option<usize>,
     },
     MaxPool {
         batch: usize,

@@ -7,10 +7,12 @@ mod gemm;
 mod pairs;
 mod panels;
 mod rows;
+mod table;
 
 pub(super) use depthwise::Depthwise;
 pub(super) use gemm::run;
 pub(super) use panels::Panels;
+pub(super) use table::lookup;
 
 use std::arch::x86_64::*;
 

@@ -48,6 +48,43 @@ proptest! {
     }
 
     #[test]
+    fn products_and_sums_with_repeated_operands_agree(
+        rows in 0usize..9, columns in 0usize..90, repeated in [any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()],
+        scales in [0.001f32..2.0, 0.001f32..2.0, 0.001f32..2.0],
+        zero_points in [zero_point(), zero_point(), zero_point()], (lo, hi) in range(), seed: u64,
+    ) {
+        let step = |row: bool, column: bool| [if row { 0 } else if column { 1 } else { columns }, usize::from(!column)];
+        let [a, b] = [step(repeated[0], repeated[1]), step(repeated[2], repeated[3])];
+        let grid = Grid { rows, columns, a, b };
+        let mut random = Random(seed);
+        let (x, y) = (random.bytes(rows * columns + 1), random.bytes(rows * columns + 1));
+        let [(sx, zx), (sy, zy), out] = [0, 1, 2].map(|i| (scales[i], zero_points[i]));
+        let (product, sum) = (MulParams::new((sx, zx), (sy, zy), out, lo, hi), AddParams::new((sx, zx), (sy, zy), out, lo, hi));
+        let limited = |v: f32| f64::from(v.round_ties_even()).clamp(f64::from(lo), f64::from(hi)) as u8;
+        let ratio = sx * sy / out.0;
+        let elements = (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c)));
+        let pairs: Vec<(u8, u8)> = elements
+            .map(|(r, c)| (x[r * a[0] + c * a[1]], y[r * b[0] + c * b[1]]))
+            .collect();
+        let products = pairs.iter().map(|&(x, y)| {
+            let exact = (i32::from(x) - i32::from(zx)) * (i32::from(y) - i32::from(zy));
+            limited(exact as f32 * ratio + f32::from(out.1))
+        });
+        let sums = pairs.iter().map(|&(x, y)| {
+            let AddParams { a_ratio, b_ratio, constant, .. } = sum;
+            limited(f32::from(x).mul_add(a_ratio, f32::from(y).mul_add(b_ratio, constant)))
+        });
+        let (products, sums): (Vec<u8>, Vec<u8>) = (products.chain([UNTOUCHED]).collect(), sums.chain([UNTOUCHED]).collect());
+        for isa in Isa::available() {
+            let mut got = vec![UNTOUCHED; rows * columns + 1];
+            multiply(isa, &x, &y, &grid, &product, &mut got);
+            assert_same(isa, &got, &products);
+            add_broadcast(isa, &x, &y, &grid, &sum, &mut got);
+            assert_same(isa, &got, &sums);
+        }
+    }
+
+    #[test]
     fn quantized_images_agree(
         (channels, more) in (1usize..6, 0usize..3), (height, width) in (1usize..5, 1usize..40),
         pad in [0usize..3, 0usize..3, 0usize..3, 0usize..3], zx in zero_point(), scale in 0.01f32..2.0, seed: u64,

@@ -1,9 +1,12 @@
 //! Which nodes become INT8, which tensors are quantized, and why others are not: decided from the
 //! graph and its shapes alone, before any image is seen.
 //!
-//! Layers with weights (Conv, Gemm, MatMul) are the gain and are always taken. Residual sums, pools,
-//! concatenations and movements of data are taken where they lie between INT8 layers, because a
-//! change to FP32 and back would cost more than they do. All else stays FP32.
+//! Layers with weights (Conv, Gemm, MatMul) are the gain and are always taken. Sums, products, pools,
+//! concatenations, movements of data and functions of one element are taken where they lie between INT8
+//! layers, because a change to FP32 and back would cost more than they do. All else stays FP32.
+//!
+//! A function may be a chain of operators, such as the three of HardSwish. Only its ends are quantized:
+//! between them it is a table of 256 values, and every step of rounding that is left out is accuracy won.
 
 mod groups;
 mod rules;
@@ -15,6 +18,7 @@ use rules::Rules;
 use scope::Scope;
 
 use super::{Options, QuantizeError};
+use crate::model::function::Function;
 use crate::model::graph::Index;
 use crate::model::shapes;
 use crate::model::{Model, pb};
@@ -27,8 +31,12 @@ pub enum NodeKind {
         /// Axis of the weight that counts output channels.
         channel_axis: usize,
     },
-    /// Add of two activations of the same shape.
+    /// Add of two activations.
     Add,
+    /// Mul of two activations.
+    Mul,
+    /// One operator of a function of one element: what it makes is quantized only where the function ends.
+    Function,
     /// Average over space; its output has a range of its own.
     Pool,
     /// Concatenation of activations.
@@ -65,6 +73,9 @@ pub struct QuantizedTensor {
     pub channel_axis: Option<usize>,
     /// What is known of its values from the graph.
     pub bounds: Bounds,
+    /// If all that reads it are functions of one element: these. It may then have any zero point, which
+    /// costs a table nothing, and needs no values where they are flat.
+    pub functions: Vec<Function>,
 }
 
 /// What the graph says about the values of a tensor.
@@ -108,15 +119,14 @@ pub fn place(model: &Model, options: &Options) -> Result<Placement, QuantizeErro
     let mut shapes = shapes::infer(model, 1)?;
     shapes.extend(model.inputs().into_iter().map(|i| i.name).zip(shapes::input_shapes(model, 1)?));
     let placer = Placer { graph, rules: Rules { graph, index: Index::new(graph), shapes, scope } };
-    let (mut nodes, mut left) = placer.candidates();
-    placer.prune(&mut nodes, &mut left);
+    let (nodes, mut left, mut tensors) = placer.settle();
     if !nodes.iter().any(|n| matches!(n.kind, NodeKind::Weighted { .. })) {
         let reason =
             left.first().map_or("it has no operators".into(), |(_, l)| format!("'{}': {}", l.name, l.reason));
         return Err(QuantizeError::NothingToQuantize { path: model.path.clone(), reason });
     }
-    let mut tensors = placer.tensors(&nodes);
     groups::assign(graph, &placer.rules.index, &nodes, &mut tensors);
+    placer.give_functions(&nodes, &mut tensors);
     left.sort_by_key(|(position, _)| *position);
     Ok(Placement { nodes, tensors, left: left.into_iter().map(|(_, l)| l).collect() })
 }
@@ -127,8 +137,28 @@ struct Placer<'a> {
 }
 
 impl Placer<'_> {
-    /// Nodes that could become INT8 by what they read, and those that could not.
-    fn candidates(&self) -> (Vec<QuantizedNode>, Vec<(usize, LeftNode)>) {
+    /// INT8 nodes, those that are not, and the tensors to quantize. A function that starts from the result of
+    /// another one reads that in INT8 if it is quantized for somebody else, which is known only afterwards:
+    /// so this goes on until nothing changes.
+    fn settle(&self) -> (Vec<QuantizedNode>, Vec<(usize, LeftNode)>, Vec<QuantizedTensor>) {
+        let mut ends: HashSet<String> = HashSet::new();
+        loop {
+            let (mut nodes, mut left) = self.candidates(&ends);
+            self.prune(&mut nodes, &mut left);
+            let tensors = self.tensors(&nodes);
+            let known = ends.len();
+            let functions = nodes.iter().filter(|n| n.kind == NodeKind::Function);
+            let quantized: HashSet<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
+            ends.extend(functions.map(|n| n.output.clone()).filter(|o| quantized.contains(o.as_str())));
+            if ends.len() == known {
+                return (nodes, left, tensors);
+            }
+        }
+    }
+
+    /// Nodes that could become INT8 by what they read, and those that could not. `ends` are results of
+    /// functions that are quantized.
+    fn candidates(&self, ends: &HashSet<String>) -> (Vec<QuantizedNode>, Vec<(usize, LeftNode)>) {
         let (mut nodes, mut left) = (Vec::new(), Vec::new());
         let mut fused = HashSet::new();
         // Tensors that exist in INT8: results of INT8 nodes, and what layers with weights read.
@@ -139,16 +169,26 @@ impl Placer<'_> {
             .filter(|n| matches!(self.rules.kind(n, None), Ok(NodeKind::Weighted { .. })))
             .map(|n| n.input[0].as_str())
             .collect();
+        // Those of them that functions start from.
+        let mut starts: HashSet<&str> = int8.clone();
+        starts.extend(ends.iter().map(String::as_str));
         for (position, node) in self.graph.node.iter().enumerate() {
             if fused.contains(&position) || node.op_type == "Constant" {
                 continue;
             }
-            match self.rules.kind(node, Some(&int8)) {
+            let kind = match self.rules.function(node, &starts) {
+                Some(_) => Ok(NodeKind::Function),
+                None => self.rules.kind(node, Some(&int8)),
+            };
+            match kind {
                 Ok(kind) => {
                     let activation = self.rules.activation(node, kind);
                     fused.extend(activation);
                     let output = &self.graph.node[activation.unwrap_or(position)].output[0];
                     int8.insert(output);
+                    if kind != NodeKind::Function {
+                        starts.insert(output);
+                    }
                     nodes.push(QuantizedNode {
                         position,
                         name: node.name.clone(),
@@ -185,8 +225,8 @@ impl Placer<'_> {
         nodes.retain(|n| kept.contains(&n.position));
     }
 
-    /// What the INT8 nodes read and make, in order. A Conv is INT8 only with an INT8 result; Gemm and
-    /// MatMul have kernels with FP32 results, which are used where nobody needs them in INT8.
+    /// What the INT8 nodes read and make, in order. Layers with weights have kernels with FP32 results, which
+    /// are used where nobody needs them in INT8; depthwise convolutions have none.
     fn tensors(&self, nodes: &[QuantizedNode]) -> Vec<QuantizedTensor> {
         let by_position: HashMap<usize, &QuantizedNode> = nodes.iter().map(|n| (n.position, n)).collect();
         let mut names: Vec<&str> = Vec::new();
@@ -198,14 +238,15 @@ impl Placer<'_> {
         };
         for node in nodes {
             let inputs = &self.graph.node[node.position].input;
-            let data = if matches!(node.kind, NodeKind::Add | NodeKind::Concat) {
-                &inputs[..]
-            } else {
-                &inputs[..1]
+            let data = match node.kind {
+                // Whoever reads its end asks for that.
+                NodeKind::Function => continue,
+                NodeKind::Add | NodeKind::Mul | NodeKind::Concat => &inputs[..],
+                _ => &inputs[..1],
             };
             data.iter().for_each(|i| add(i));
             let read = self.rules.index.consumers(&node.output).iter().any(|c| by_position.contains_key(c));
-            if read || !matches!(node.op_type.as_str(), "Gemm" | "MatMul") {
+            if read || !self.rules.has_float_result(&self.graph.node[node.position]) {
                 add(&node.output);
             }
         }
@@ -235,8 +276,33 @@ impl Placer<'_> {
                 group: 0,
                 channel_axis: self.channel_axis(name, &by_position),
                 bounds: bounds[name],
+                functions: Vec::new(),
             })
             .collect()
+    }
+
+    /// Tells tensors that only functions read which these are.
+    fn give_functions(&self, nodes: &[QuantizedNode], tensors: &mut [QuantizedTensor]) {
+        let functions: HashSet<usize> =
+            nodes.iter().filter(|n| n.kind == NodeKind::Function).map(|n| n.position).collect();
+        let names: HashSet<String> = tensors.iter().map(|t| t.name.clone()).collect();
+        let starts: HashSet<&str> = names.iter().map(String::as_str).collect();
+        let mut of: HashMap<String, Vec<Function>> = HashMap::new();
+        for name in &names {
+            let maker = self.rules.index.producer(name).filter(|p| functions.contains(p));
+            if let Some(found) = maker.and_then(|p| self.rules.function(&self.graph.node[p], &starts)) {
+                of.entry(found.source.into()).or_default().push(found.function);
+            }
+        }
+        let mut members: HashMap<usize, usize> = HashMap::new();
+        tensors.iter().for_each(|t| *members.entry(t.group).or_default() += 1);
+        for tensor in tensors {
+            let readers = self.rules.index.consumers(&tensor.name);
+            let alone = members[&tensor.group] == 1 && !self.rules.index.is_output(&tensor.name);
+            if alone && readers.iter().all(|r| functions.contains(r)) {
+                tensor.functions = of.remove(&tensor.name).unwrap_or_default();
+            }
+        }
     }
 
     /// The axis of `tensor` that the first layer with weights among its readers sums over.
@@ -337,30 +403,76 @@ mod tests {
     #[test]
     fn a_concat_of_tensors_it_alone_reads_shares_one_scale() {
         let groups: Vec<usize> = concat("Relu", false).tensors.iter().map(|t| t.group).collect();
-        assert_eq!(groups, [0, 1, 1, 1, 2, 3]);
+        assert_eq!(groups, [0, 1, 1, 1, 2]);
     }
 
     #[test]
     fn a_concat_keeps_its_own_scale_beside_other_readers_or_other_signs() {
         let groups: Vec<usize> = concat("Relu", true).tensors.iter().map(|t| t.group).collect();
-        assert_eq!(groups, [0, 1, 2, 3, 4, 5, 6]);
-        let groups: Vec<usize> = concat("", false).tensors.iter().map(|t| t.group).collect();
         assert_eq!(groups, [0, 1, 2, 3, 4, 5]);
+        let groups: Vec<usize> = concat("", false).tensors.iter().map(|t| t.group).collect();
+        assert_eq!(groups, [0, 1, 2, 3, 4]);
     }
 
     #[test]
     fn what_has_no_int8_form_is_left_with_the_reason() {
         let mut b = Builder::new(&[1, 4, 8, 8]);
         let x = b.conv("a", "input", 4, 4, 1, 1);
-        let gate = b.op("Sigmoid", "gate", &[&x]);
-        let x = b.op("Mul", "swish", &[&x, &gate]);
-        let one = b.constant("one", &[1], &[1.0]);
-        let y = b.op("Add", "offset", &[&x, &one]);
+        let gate = b.op("Softmax", "gate", &[&x]);
+        let x = b.op("Mul", "product", &[&x, &gate]);
+        let each = b.constant("each", &[4, 1, 1], &[1.0; 4]);
+        let y = b.op("Add", "offset", &[&x, &each]);
         let x = b.conv("b", &y, 4, 4, 1, 1);
         let placement = placed(&b.model(&x, &[1, 4, 8, 8]));
         assert_eq!(placement.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(reason(&placement, "gate"), "no INT8 form in this version");
         assert!(reason(&placement, "offset").ends_with("is FP32"), "{:?}", placement.left);
+        // The result of `a` is read in FP32 alone and stays so.
+        assert_eq!(placement.tensors.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["input", &y]);
+    }
+
+    #[test]
+    fn a_gated_block_is_int8_and_only_the_ends_of_its_functions_are_quantized() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let a = b.conv("a", "input", 4, 4, 3, 1);
+        let gate = b.op("Sigmoid", "sigmoid", &[&a]);
+        let swish = b.op("Mul", "swish", &[&a, &gate]);
+        let pooled = b.op("GlobalAveragePool", "pool", &[&swish]);
+        let squeezed = b.conv("squeeze", &pooled, 4, 2, 1, 1);
+        let relu = b.op("Relu", "relu", &[&squeezed]);
+        let excited = b.conv("excite", &relu, 2, 4, 1, 1);
+        let three = b.constant("three", &[1], &[3.0]);
+        let (low, six) = (b.constant("low", &[], &[0.0]), b.constant("six", &[], &[6.0]));
+        let sum = b.op("Add", "plus3", &[&excited, &three]);
+        let clipped = b.op("Clip", "clip", &[&sum, &low, &six]);
+        let gate = b.op("Div", "by6", &[&clipped, &six]);
+        let gated = b.op("Mul", "gated", &[&swish, &gate]);
+        let y = b.conv("last", &gated, 4, 4, 1, 1);
+        let placement = placed(&b.model(&y, &[1, 4, 8, 8]));
+        assert_eq!(placement.left, []);
+        let names: Vec<&str> = placement.tensors.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(names, ["input", &a, &swish, &pooled, &relu, &excited, &gate, &gated]);
+        let read_by_functions: Vec<&str> =
+            placement.tensors.iter().filter(|t| !t.functions.is_empty()).map(|t| t.name.as_str()).collect();
+        assert_eq!(read_by_functions, [&a, &excited]);
+        assert_eq!(placement.nodes.iter().find(|n| n.name == "gated").unwrap().kind, NodeKind::Mul);
+        assert_eq!(placement.nodes.iter().find(|n| n.name == "swish").unwrap().kind, NodeKind::Function);
+    }
+
+    #[test]
+    fn a_function_of_a_quantized_result_of_another_starts_from_that() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let a = b.conv("a", "input", 4, 4, 1, 1);
+        let first = b.op("Sigmoid", "first", &[&a]);
+        let second = b.op("Tanh", "second", &[&first]);
+        let x = b.conv("x", &first, 4, 4, 1, 1);
+        let y = b.conv("y", &second, 4, 4, 1, 1);
+        let y = b.op("Add", "sum", &[&x, &y]);
+        let y = b.conv("last", &y, 4, 4, 1, 1);
+        let placement = placed(&b.model(&y, &[1, 4, 8, 8]));
+        let functions =
+            |name: &str| placement.tensors.iter().find(|t| t.name == name).unwrap().functions.len();
+        assert_eq!((functions(&a), functions(&first), functions(&second)), (1, 0, 0));
     }
 
     #[test]

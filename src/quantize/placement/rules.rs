@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::scope::Scope;
 use super::{Bounds, NodeKind};
+use crate::model::function::{Function, OneTensor};
 use crate::model::graph::{self, Index};
 use crate::model::pb;
 use crate::model::shapes::Shapes;
@@ -33,6 +34,7 @@ impl Rules<'_> {
         }
         let kind = match node.op_type.as_str() {
             "Add" => NodeKind::Add,
+            "Mul" => NodeKind::Mul,
             "GlobalAveragePool" | "AveragePool" => NodeKind::Pool,
             "ReduceMean" if self.averages_space(node) => NodeKind::Pool,
             "Concat" => NodeKind::Concat,
@@ -48,13 +50,43 @@ impl Rules<'_> {
         if let Some(input) = data.iter().find(|i| !int8.contains(i.as_str())) {
             return Err(format!("its input '{input}' is FP32"));
         }
-        if kind == NodeKind::Add {
-            let shapes: Vec<_> = node.input.iter().map(|i| self.shapes.get(i)).collect();
-            if shapes[0].is_none() || shapes[0] != shapes[1] {
-                return Err("its inputs have different shapes".into());
-            }
+        if matches!(kind, NodeKind::Add | NodeKind::Mul)
+            && node.input.iter().chain(&node.output).any(|t| !self.shapes.contains_key(t))
+        {
+            return Err("its shapes are not known".into());
         }
         Ok(kind)
+    }
+
+    /// What `node` computes of the elements of one of the tensors `starts`, through operators before it too;
+    /// `None` if it is not of that kind.
+    pub(super) fn function<'n>(
+        &'n self,
+        node: &'n pb::NodeProto,
+        starts: &HashSet<&str>,
+    ) -> Option<OneTensor<'n>> {
+        let [output] = &node.output[..] else { return None };
+        if self.scope.ignores(&node.name, &node.op_type) {
+            return None;
+        }
+        let is_start = |tensor: &str| tensor != output && starts.contains(tensor);
+        let found = Function::behind(self.graph, &self.index, output, &is_start)?;
+        (self.shapes.get(found.source)? == self.shapes.get(output)?).then_some(found)
+    }
+
+    /// Whether a layer has an INT8 kernel with FP32 results.
+    pub(super) fn has_float_result(&self, node: &pb::NodeProto) -> bool {
+        match node.op_type.as_str() {
+            "Gemm" | "MatMul" => true,
+            "Conv" => {
+                let group = graph::attr_int(node, "group").unwrap_or(1);
+                let channels =
+                    |tensor: &str| self.shapes.get(tensor).and_then(|s| s.get(1)).map(|c| *c as i64);
+                group == 1
+                    || [&node.input[0], &node.output[0]].into_iter().any(|t| channels(t) != Some(group))
+            }
+            _ => false,
+        }
     }
 
     /// Conv, Gemm or MatMul whose weights and bias are constants of a form that has an INT8 kernel.

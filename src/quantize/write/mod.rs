@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use writer::Writer;
 
 use super::range::{self, ActivationParameters};
-use super::{Options, Placement, QuantizeError, Statistics};
+use super::{Options, Placement, Preset, QuantizeError, Statistics};
 use crate::model::{Model, pb};
 
 /// IR version written at least: the first that goes with opset 13.
@@ -80,16 +80,22 @@ fn choose_parameters(
     options: &Options,
 ) -> Result<Vec<ActivationParameters>, QuantizeError> {
     let mut ranges: Vec<(f32, f32)> = Vec::new();
+    let mut presets: Vec<Preset> = Vec::new();
     for tensor in &placement.tensors {
         let found = statistics.finite(&tensor.name)?;
-        let (low, high) = range::choose(found, options.range, tensor.bounds, options.preset);
+        // A table has no zero point to subtract, so the best one costs nothing.
+        let preset = if tensor.functions.is_empty() { options.preset } else { Preset::Mixed };
+        let (low, high) = range::choose(found, options.range, tensor.bounds, preset);
+        let (low, high) = range::varying(&tensor.functions, low, high);
         if ranges.len() <= tensor.group {
             ranges.resize(tensor.group + 1, (0.0, 0.0));
+            presets.resize(tensor.group + 1, preset);
         }
         let group = &mut ranges[tensor.group];
         *group = (group.0.min(low), group.1.max(high));
     }
-    Ok(ranges.iter().map(|(low, high)| ActivationParameters::new(*low, *high, options.preset)).collect())
+    let chosen = ranges.iter().zip(presets);
+    Ok(chosen.map(|((low, high), preset)| ActivationParameters::new(*low, *high, preset)).collect())
 }
 
 /// Puts the new nodes and constants into a copy of the model, without constants that nobody reads.
@@ -127,7 +133,7 @@ mod tests {
     use crate::model::graph::{Index, node, to_array, with_int};
     use crate::progress::Silent;
     use crate::quantize::testing::Builder;
-    use crate::quantize::{ObserveOptions, Preset, observe, place};
+    use crate::quantize::{ObserveOptions, observe, place};
 
     fn quantized(model: &Model, options: &Options, threads: usize) -> Quantized {
         let placement = place(model, options).unwrap();
@@ -187,7 +193,7 @@ mod tests {
         let mut b = Builder::new(&[1, 4, 8, 8]);
         let x = b.conv("a", "input", 4, 4, 3, 1);
         let x = b.op("LeakyRelu", "leaky", &[&x]);
-        let x = b.conv("b", &x, 4, 4, 3, 1);
+        let x = b.conv("b", &x, 4, 4, 3, 4);
         let x = b.op("Relu", "last", &[&x]);
         let out = quantized(&b.model(&x, &[1, 4, 8, 8]), &Options::default(), 1);
         assert_eq!(operators(&out.model), ["Conv", "LeakyRelu", "Conv"]);

@@ -264,9 +264,13 @@ fn output_len(op: &StepOp) -> usize {
             let [top, left, bottom, right] = stem.pad;
             batch * (height + top + bottom) * (width + left + right) * 4
         }
-        StepOp::Conv(conv) => conv.batch * conv.window.out_pixels() * conv.out_stride,
+        StepOp::Conv(conv) => {
+            let element = if conv.store.is_some() { 1 } else { size_of::<f32>() };
+            conv.batch * conv.window.out_pixels() * conv.out_stride * element
+        }
         StepOp::Gemm { m, n, .. } => m * n,
         StepOp::Add { len, .. } | StepOp::Lookup { len } => *len,
+        StepOp::Pairs { pairing, .. } => pairing.len(),
         StepOp::MaxPool { batch, channels, window } | StepOp::AveragePool { batch, channels, window, .. } => {
             batch * channels * window.out_pixels()
         }

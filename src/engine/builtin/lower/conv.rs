@@ -119,7 +119,6 @@ fn accumulators(
 }
 
 pub(super) fn conv(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
-    let store = target.store().ok_or("a Conv whose result stays in FP32")?;
     let (input, quant) = qdq.activation(&node.input[0])?;
     let weight = qdq.weight(&node.input[1])?;
     let (in_shape, out_shape) = (qdq.shape(&node.input[0])?, qdq.shape(&node.output[0])?);
@@ -132,6 +131,10 @@ pub(super) fn conv(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft,
         return Err(format!("its weights {:?} do not fit its input {in_shape:?}", weight.values.shape()));
     }
     let (bias, multiplier) = accumulators(qdq, node, &weight, 0, quant, target.quant)?;
+    let store = target.store();
+    if store.is_none() && group > 1 && group == in_channels && group == out_channels {
+        return Err("it is a depthwise convolution whose result is read in FP32".into());
+    }
     let window = window(node, [kh, kw], in_shape, out_shape)?;
     let values: Vec<i8> = weight.values.iter().copied().collect();
     let batch = in_shape[0];

@@ -50,6 +50,7 @@ pub(super) fn region(qdq: &Qdq) -> HashSet<usize> {
                 pays |= match nodes[next].op_type.as_str() {
                     "DequantizeLinear" => qdq.activation(&nodes[next].output[0]).is_ok(),
                     "QuantizeLinear" => true,
+                    "Conv" => qdq.activation(&nodes[next].input[0]).is_ok(),
                     _ => false,
                 };
                 if able.contains(&next) && seen.insert(next) {

@@ -13,6 +13,7 @@
 
 mod build;
 mod conv;
+mod elementwise;
 mod float;
 mod other;
 mod qdq;
@@ -204,9 +205,12 @@ fn border(qdq: &Qdq, tensor: &str) -> Result<(usize, usize, usize, usize), Reaso
 /// The operator whose result `quantize` stores, as one step; `Err(None)` if there is none (an input
 /// of the graph).
 fn step_before(qdq: &Qdq, quantize: &NodeProto, quant: Quant) -> Result<Draft, Option<Unfused>> {
-    let mut clamp = (f32::NEG_INFINITY, f32::INFINITY);
+    let mut clamp = other::UNCLAMPED;
     let mut tensor = quantize.input[0].as_str();
     let mut node = qdq.producer(tensor).ok_or(None)?;
+    if let Some(draft) = elementwise::table(qdq, quantize, quant) {
+        return Ok(draft);
+    }
     // Walks from the quantizer back over Relu and Clip, as long as only it reads them.
     while let Some((lo, hi)) = qdq.clamp(node) {
         let alone = qdq.index.consumers(tensor).len() == 1 && !qdq.index.is_output(tensor);
@@ -225,13 +229,16 @@ fn step(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
     match node.op_type.as_str() {
         "Conv" => conv::conv(qdq, node, target),
         "Gemm" | "MatMul" => conv::gemm(qdq, node, target),
-        "Add" => other::add(qdq, node, target),
+        "Add" | "Mul" => elementwise::pairs(qdq, node, target),
         "MaxPool" => other::max_pool(qdq, node, target),
         "AveragePool" => other::average_pool(qdq, node, target),
         "GlobalAveragePool" | "ReduceMean" => other::global_average_pool(qdq, node, target),
         "Concat" => other::concat(qdq, node, target),
         "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => other::reshape(qdq, node, target),
-        _ => other::lookup(qdq, node, target),
+        other => {
+            qdq.activation(node.input.first().map_or("", String::as_str))?;
+            Err(format!("{other} has no INT8 form here"))
+        }
     }
 }
 
@@ -283,12 +290,12 @@ fn float_fate(
     if !in_tract && !in_island {
         return Fate::gone();
     }
-    let clamp = (f32::NEG_INFINITY, f32::INFINITY);
-    let target = Target { tensor: output, quant: None, clamp };
+    let target = Target { tensor: output, quant: None, clamp: other::UNCLAMPED };
     let step = match node.op_type.as_str() {
+        "Conv" => conv::conv(qdq, node, target),
         "Gemm" | "MatMul" => conv::gemm(qdq, node, target),
         "GlobalAveragePool" | "ReduceMean" => other::global_average_pool(qdq, node, target),
-        "Conv" | "Add" | "MaxPool" | "AveragePool" | "Concat" => {
+        "Add" | "Mul" | "MaxPool" | "AveragePool" | "Concat" => {
             Err("its result is read in FP32, without quantization".into())
         }
         other => Err(format!("{other} has no INT8 form here")),

@@ -1,5 +1,4 @@
-//! The operators without weights: sums, pools, concatenation, functions of one element, and
-//! movement of data.
+//! The operators without weights that are not elementwise: pools, concatenation, movement of data.
 
 use super::super::program::{Quant, StepOp};
 use super::Draft;
@@ -8,7 +7,10 @@ use super::qdq::{Qdq, Reason};
 use crate::model::graph;
 use crate::model::pb::NodeProto;
 
-fn draft(node: &NodeProto, inputs: Vec<&str>, target: Target, op: StepOp) -> Draft {
+/// No activation function.
+pub(super) const UNCLAMPED: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
+
+pub(super) fn draft(node: &NodeProto, inputs: Vec<&str>, target: Target, op: StepOp) -> Draft {
     Draft {
         name: node.name.clone(),
         kind: node.op_type.clone(),
@@ -20,29 +22,16 @@ fn draft(node: &NodeProto, inputs: Vec<&str>, target: Target, op: StepOp) -> Dra
     }
 }
 
-fn quantized(target: Target) -> Result<Quant, Reason> {
+pub(super) fn quantized(target: Target) -> Result<Quant, Reason> {
     target.quant.ok_or_else(|| "its result stays in FP32".into())
 }
 
 /// Pools and movement have no place for an activation function in their store.
 fn unclamped(target: Target) -> Result<(), Reason> {
-    if target.clamp == (f32::NEG_INFINITY, f32::INFINITY) {
+    if target.clamp == UNCLAMPED {
         return Ok(());
     }
     Err("an activation function follows it".into())
-}
-
-pub(super) fn add(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
-    let (a, quant_a) = qdq.activation(&node.input[0])?;
-    let (b, quant_b) = qdq.activation(&node.input[1])?;
-    let (shape, other) = (qdq.shape(&node.input[0])?, qdq.shape(&node.input[1])?);
-    if shape != other {
-        return Err(format!("it broadcasts {shape:?} with {other:?}"));
-    }
-    let out = quantized(target)?;
-    let (lo, hi) = (out.quantize(target.clamp.0), out.quantize(target.clamp.1));
-    let len = shape.iter().product();
-    Ok(draft(node, vec![a, b], target, StepOp::Add { len, a: quant_a, b: quant_b, out, lo, hi }))
 }
 
 pub(super) fn max_pool(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
@@ -138,41 +127,6 @@ pub(super) fn joined_channels(qdq: &Qdq, node: &NodeProto) -> Result<(usize, Vec
         shape.iter().product::<usize>() / shape[axis as usize].max(1),
         channels.collect::<Result<_, Reason>>()?,
     ))
-}
-
-/// A function of one element becomes a table of its 256 values.
-pub(super) fn lookup(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
-    let function = function(qdq, node).ok_or_else(|| format!("{} has no INT8 form here", node.op_type))?;
-    let (input, quant) = qdq.activation(&node.input[0])?;
-    let out = quantized(target)?;
-    let table: Vec<u8> = (0..=255u8)
-        .map(|q| out.quantize(function(quant.dequantize(q)).clamp(target.clamp.0, target.clamp.1)))
-        .collect();
-    let len = qdq.shape(&node.input[0])?.iter().product();
-    let mut draft = draft(node, vec![input], target, StepOp::Lookup { len });
-    draft.constants.push(graph::tensor("table", &[256], &table));
-    Ok(draft)
-}
-
-fn function(qdq: &Qdq, node: &NodeProto) -> Option<Box<dyn Fn(f32) -> f32>> {
-    let attribute = |name: &str, default: f32| graph::attr_float(node, name).unwrap_or(default);
-    if let Some((lo, hi)) = qdq.clamp(node) {
-        return Some(Box::new(move |x| x.max(lo).min(hi)));
-    }
-    match node.op_type.as_str() {
-        "Sigmoid" => Some(Box::new(|x| 1.0 / (1.0 + (-x).exp()))),
-        "Tanh" => Some(Box::new(f32::tanh)),
-        "HardSwish" => Some(Box::new(|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0))),
-        "HardSigmoid" => {
-            let (alpha, beta) = (attribute("alpha", 0.2), attribute("beta", 0.5));
-            Some(Box::new(move |x| (alpha * x + beta).clamp(0.0, 1.0)))
-        }
-        "LeakyRelu" => {
-            let alpha = attribute("alpha", 0.01);
-            Some(Box::new(move |x| if x < 0.0 { alpha * x } else { x }))
-        }
-        _ => None,
-    }
 }
 
 /// Flatten, Reshape, Squeeze, Unsqueeze: the same elements under another shape. Free unless

@@ -102,6 +102,23 @@ impl<'a> Qdq<'a> {
         Ok((quantized, from))
     }
 
+    /// Values (C order, in the u8 domain) and parameters of `tensor`, if it is made by a per-tensor
+    /// `DequantizeLinear` of a constant; `None` if it is not made from a constant.
+    pub fn constant_activation(&self, tensor: &str) -> Option<Result<(Vec<u8>, Quant), Reason>> {
+        let dequantize = self.producer(tensor).filter(|n| n.op_type == "DequantizeLinear")?;
+        let stored = self.initializer(&dequantize.input[0])?;
+        let signed = graph::to_array::<i8>(stored).map(|a| a.mapv(|v| (i16::from(v) + 128) as u8));
+        let is_signed = signed.is_some();
+        let values = graph::to_array::<u8>(stored).or(signed);
+        Some(self.quant(dequantize).and_then(|mut quant| {
+            let values = values.ok_or("its constant operand is neither u8 nor s8")?;
+            if is_signed && dequantize.input.get(2).is_none_or(String::is_empty) {
+                quant.zero_point = 128;
+            }
+            Ok((values.into_iter().collect(), quant))
+        }))
+    }
+
     /// Constant quantized weights behind `tensor`: `DequantizeLinear` of an s8 (or u8 with zero
     /// point 128) initializer, zero points symmetric.
     pub fn weight(&self, tensor: &str) -> Result<Weight, Reason> {

@@ -77,6 +77,12 @@ impl Graph {
         format!("{name}_y")
     }
 
+    fn pointwise(&mut self, name: &str, x: &str, in_channels: usize, out_channels: usize) -> String {
+        let w = self.weights(&format!("{name}_w"), &[out_channels, in_channels, 1, 1]);
+        self.node(node("Conv", name, &[x, &w], &[&format!("{name}_y")]));
+        format!("{name}_y")
+    }
+
     fn model(self, input: [usize; 4], outputs: &[&str]) -> Model {
         let dims: Vec<String> = input.iter().map(usize::to_string).collect();
         let dims: Vec<&str> = dims.iter().map(String::as_str).collect();
@@ -128,6 +134,13 @@ fn check(model: &Model, shape: [usize; 4]) -> Vec<(String, String)> {
     unfused.into_iter().map(|u| (u.node, u.reason)).collect()
 }
 
+/// Islands that `model` becomes.
+fn islands(model: &Model) -> usize {
+    let shapes = crate::model::shapes::infer(model, 1).unwrap();
+    let lowered = lower(&model.proto, &shapes).proto.graph.unwrap();
+    lowered.node.iter().filter(|n| n.op_type == ISLAND).count()
+}
+
 #[test]
 fn a_chain_with_residual_concat_pool_and_head_fuses_whole() {
     let shape = [1, 3, 9, 9];
@@ -169,13 +182,13 @@ fn an_operator_in_the_middle_that_stays_fp32_splits_the_island() {
     let x = g.quantize("x", 0.03, 128);
     let first = g.conv("first", &x, 4, 4, 1);
     let first = g.quantize(&first, STEP, 128);
-    // Softplus has no INT8 form, and the residual goes round it from one island to the next.
-    g.node(node("Softplus", "soft", &[&first], &["softened"]));
+    // Softmax has no INT8 form, and the residual goes round it from one island to the next.
+    g.node(with_int(node("Softmax", "soft", &[&first], &["softened"]), "axis", 1));
     let soft = g.quantize("softened", STEP, 0);
     g.node(node("Add", "add", &[&first, &soft], &["sum"]));
     let sum = g.quantize("sum", STEP, 128);
     let left = check(&g.model(shape, &[&sum]), shape);
-    assert_eq!(left, [("soft".to_string(), "Softplus has no INT8 form here".to_string())]);
+    assert_eq!(left, [("soft".to_string(), "Softmax has no INT8 form here".to_string())]);
 }
 
 #[test]
@@ -219,8 +232,88 @@ fn a_tensor_read_in_both_worlds_is_given_to_both() {
     let next = g.conv("next", &y, 6, 6, 6);
     let next = g.quantize(&next, STEP, 128);
     // The raw result, its quantized form, and what follows are all outputs.
-    let left = check(&g.model(shape, &[&conv, &y, &next]), shape);
-    assert_eq!(left, [("conv".to_string(), "its result is read in FP32, without quantization".to_string())]);
+    assert_eq!(check(&g.model(shape, &[&conv, &y, &next]), shape), []);
+}
+
+#[test]
+fn a_gated_block_is_one_island() {
+    let shape = [2, 4, 6, 5];
+    let mut g = Graph::default();
+    let x = g.quantize("x", 0.03, 128);
+    let conv = g.conv("conv", &x, 4, 6, 1);
+    let conv = g.quantize(&conv, STEP, 60);
+    // x · sigmoid(x) in two nodes.
+    g.node(node("Sigmoid", "sigmoid", &[&conv], &["s"]));
+    g.node(node("Mul", "swish", &[&conv, "s"], &["swished"]));
+    let swish = g.quantize("swished", STEP, 10);
+    g.node(node("GlobalAveragePool", "pool", &[&swish], &["pooled"]));
+    let pooled = g.quantize("pooled", STEP / 4.0, 40);
+    let squeezed = g.pointwise("squeeze", &pooled, 6, 3);
+    g.node(node("Relu", "relu", &[&squeezed], &["positive"]));
+    let squeezed = g.quantize("positive", STEP / 4.0, 0);
+    let excited = g.pointwise("excite", &squeezed, 3, 6);
+    let excited = g.quantize(&excited, STEP / 4.0, 128);
+    // Clip(x + 3, 0, 6) · 1/6 in three nodes.
+    for (name, value) in [("three", 3f32), ("zero", 0.0), ("six", 6.0), ("sixth", 1.0 / 6.0)] {
+        g.constants.push(tensor(name, &[], &[value]));
+    }
+    g.node(node("Add", "plus", &[&excited, "three"], &["sum"]));
+    g.node(node("Clip", "clip", &["sum", "zero", "six"], &["clipped"]));
+    g.node(node("Mul", "times", &["clipped", "sixth"], &["gate"]));
+    let gate = g.quantize("gate", 1.0 / 255.0, 0);
+    g.node(node("Mul", "gated", &[&gate, &swish], &["product"]));
+    let product = g.quantize("product", STEP, 12);
+    let model = g.model(shape, &[&product]);
+    assert_eq!(check(&model, shape), []);
+    assert_eq!(islands(&model), 1);
+}
+
+#[test]
+fn operands_of_other_shapes_and_constant_ones_are_broadcast() {
+    let shape = [2, 3, 4, 5];
+    let mut g = Graph::default();
+    let x = g.quantize("x", 0.03, 128);
+    let conv = g.conv("conv", &x, 3, 3, 1);
+    let y = g.quantize(&conv, STEP, 100);
+    g.constants.push(tensor("each_q", &[3, 1, 1], &[0u8, 130, 255]));
+    g.constants.push(tensor("map_q", &[4, 5], &(0..20).map(|v| (v * 12) as i8).collect::<Vec<_>>()));
+    for (name, zero_point) in
+        [("each", tensor("each_z", &[], &[7u8])), ("map", tensor("map_z", &[], &[-3i8]))]
+    {
+        g.constants.extend([tensor(&format!("{name}_s"), &[], &[0.01f32]), zero_point]);
+        let [q, s, z] = ["q", "s", "z"].map(|end| format!("{name}_{end}"));
+        g.node(node("DequantizeLinear", &format!("{name}_D"), &[&q, &s, &z], &[name]));
+    }
+    g.node(node("Mul", "scale", &["each", &y], &["scaled"]));
+    let scaled = g.quantize("scaled", STEP, 90);
+    g.node(node("Add", "offset", &[&scaled, "map"], &["moved"]));
+    let moved = g.quantize("moved", STEP, 110);
+    let mean = with_ints(node("ReduceMean", "mean", &[&moved], &["m"]), "axes", &[2, 3]);
+    g.node(with_int(mean, "keepdims", 1));
+    let mean = g.quantize("m", STEP / 2.0, 128);
+    g.node(node("Add", "centre", &[&moved, &mean], &["centred"]));
+    g.node(node("Relu", "relu", &["centred"], &["positive"]));
+    let last = g.quantize("positive", STEP, 0);
+    let model = g.model(shape, &[&last]);
+    assert_eq!(check(&model, shape), []);
+    assert_eq!(islands(&model), 1);
+}
+
+#[test]
+fn convolutions_with_fp32_results_leave_the_island_dequantized() {
+    let shape = [2, 4, 5, 6];
+    let mut g = Graph::default();
+    let x = g.quantize("x", 0.03, 128);
+    let a = g.conv("a", &x, 4, 4, 1);
+    let a = g.quantize(&a, STEP, 128);
+    let grouped = g.conv("grouped", &a, 4, 6, 2);
+    let point = g.pointwise("point", &a, 4, 5);
+    g.node(node("Sigmoid", "sigmoid", &[&point], &["s"]));
+    g.node(with_int(node("Concat", "join", &[&grouped, "s", &point], &["joined"]), "axis", 1));
+    let depthwise = g.conv("depthwise", &a, 4, 4, 4);
+    let model = g.model(shape, &["joined", &depthwise]);
+    let reason = "it is a depthwise convolution whose result is read in FP32";
+    assert_eq!(check(&model, shape), [("depthwise".to_string(), reason.to_string())]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 
-use super::summary_text;
+use super::{columns, summary_text};
 use crate::dataset::{DatasetSpec, Preprocess};
 use crate::engine::{EngineName, Libraries};
 use crate::project::atomic;
@@ -131,8 +131,7 @@ fn changes(comparison: &Comparison) -> Vec<Vec<String>> {
     let cells = |name: String, a: String, b: String, ratio: Option<f64>| {
         vec![name, a, b, ratio.map_or(String::new(), |ratio| format!("× {ratio:.2}"))]
     };
-    let words = ["", "first", "second", "change"].map(str::to_string);
-    let mut rows = vec![words.to_vec()];
+    let mut rows = Vec::new();
     let (first, second) = (&comparison.first, &comparison.second);
     let over = |b: f64, a: f64| (a > 0.0).then(|| b / a);
     rows.push(cells(
@@ -182,8 +181,7 @@ fn text(comparison: &Comparison, output: Option<&PathBuf>) -> String {
         format!("second      {} ({})", comparison.second.path, comparison.second.precision),
         String::new(),
     ];
-    lines.extend(summary_text::table(&changes(comparison)));
-    lines.push(String::new());
+    lines.push(columns::table(&["", "FIRST", "SECOND", "CHANGE"], &changes(comparison)));
     lines.extend(comparison.performance.speedup.iter().map(|s| {
         let verdict = match s.verdict {
             Verdict::Faster => "faster",

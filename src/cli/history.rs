@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use serde::Serialize;
 
-use super::summary_text::table;
+use super::columns::table;
 use crate::run::performance::Performance;
 use crate::run::summary::{ModelRole, PerformanceRow, Verdict};
 
@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
         let value = serde_json::json!({"schema": "calib8/history/1", "measurements": lines});
         serde_json::to_string_pretty(&value)? + "\n"
     } else {
-        super::sanitized(&page(&lines))
+        page(&lines)
     };
     super::print(&text)?;
     Ok(0)
@@ -142,21 +142,21 @@ fn lines_of(file: &Path, performance: &Performance) -> Vec<Line> {
 
 fn page(lines: &[Line]) -> String {
     let titles = [
-        "run",
-        "model",
-        "engine",
-        "streams",
-        "batch",
-        "host",
-        "processor",
-        "cores",
-        "measured",
-        "parent FPS",
-        "optimized FPS",
-        "p99 ms",
-        "speed-up",
+        "RUN",
+        "MODEL",
+        "ENGINE",
+        "STREAMS",
+        "BATCH",
+        "HOST",
+        "PROCESSOR",
+        "CORES",
+        "MEASURED",
+        "PARENT FPS",
+        "OPTIMIZED FPS",
+        "P99 MS",
+        "SPEED-UP",
     ];
-    let mut rows = vec![titles.map(str::to_string).to_vec()];
+    let mut rows = Vec::new();
     for line in lines {
         let mark = match line.verdict {
             Verdict::NotDistinguishable => " ?",
@@ -178,5 +178,5 @@ fn page(lines: &[Line]) -> String {
             format!("{:.2}{mark}", line.ratio),
         ]);
     }
-    table(&rows).join("\n") + "\n"
+    table(&titles, &rows)
 }

@@ -91,6 +91,11 @@ pub(in crate::run) fn run(
             optimized_bytes: optimized.model.bytes,
         };
         let start = kept(&file, begin(&desk.plan.name, hashes, &matrix));
+        if start.complete {
+            // A run that was stopped after it had measured.
+            tell(&start, progress);
+            return Ok(start);
+        }
         let mut save = |found: &Performance| -> Result<(), StageError> {
             let json = serde_json::to_vec_pretty(found)?;
             Ok(atomic::write(&file, &json)?)
@@ -172,8 +177,11 @@ fn kept(file: &Path, fresh: Performance) -> Performance {
     if !same {
         return fresh;
     }
-    // What failed may succeed now.
-    Performance { engines: Vec::new(), complete: false, ..earlier }
+    if earlier.engines.iter().any(|engine| engine.error.is_some()) || !earlier.complete {
+        // What failed may succeed now.
+        return Performance { engines: Vec::new(), complete: false, ..earlier };
+    }
+    earlier
 }
 
 /// Measures both models in every setting of `matrix` that `start` lacks; `save` is called after each.

@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -20,7 +19,7 @@ use super::follow::{follow, summary, what_happened};
 use super::progress_bar::duration;
 use super::{dry_run, run};
 use crate::measure::host::{allowed_cores, keep_to};
-use crate::project::{ProjectError, places, time};
+use crate::project::ProjectError;
 use crate::run::directory::{self, Existing};
 use crate::run::event_log::Listener;
 use crate::run::events::Entry;
@@ -153,27 +152,12 @@ fn forecast(args: &run::Args, files: &[PathBuf]) -> anyhow::Result<u8> {
 
 /// Starts this very command again in a session of its own, with a file for what it has to say.
 fn detach(json: bool) -> anyhow::Result<u8> {
-    let folder = places::state(|name| std::env::var_os(name))?.join("queues");
-    fs::create_dir_all(&folder).map_err(|source| ProjectError::write(&folder, source))?;
-    let name = format!("{}-{}.log", time::now().replace(':', ""), std::process::id());
-    let path = folder.join(name);
-    let log = fs::File::create_new(&path).map_err(|source| ProjectError::write(&path, source))?;
-    let queue = Command::new(launch::program()?)
-        .args(std::env::args_os().skip(1).filter(|argument| argument != "--detach"))
-        .arg("--in-session")
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .context("cannot start a process for the queue")?;
+    let queue = launch::spawn_queue(std::env::args_os().skip(1).filter(|argument| argument != "--detach"))?;
     let text = if json {
-        format!("{}\n", serde_json::json!({ "pid": queue.id(), "log": path }))
+        format!("{}\n", serde_json::json!({ "pid": queue.pid, "log": queue.log }))
     } else {
-        let path = path.display();
-        super::sanitized(&format!(
-            "process {} does one run after another; {path} says how far it is\n",
-            queue.id()
-        ))
+        let (pid, log) = (queue.pid, queue.log.display());
+        super::sanitized(&format!("process {pid} does one run after another; {log} says how far it is\n"))
     };
     super::print(&text)?;
     Ok(0)

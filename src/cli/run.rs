@@ -69,7 +69,7 @@ impl Args {
 /// A [`RunError`], or standard output can't be written.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     match &args.files[..] {
-        [file] if !file.is_dir() => run_one(args, file),
+        [file] if !file.is_dir() && !args.in_session => run_one(args, file),
         several => queue::run(args, queue::files(several)?),
     }
 }

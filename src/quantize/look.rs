@@ -36,13 +36,15 @@ pub fn look(
     let found = statistics.finite(&tensor.name).ok()?;
     let (low, high) = found.extremes();
     let (from, to) = range::choose(found, options.range, tensor.bounds, options.preset);
+    let range = ActivationParameters::new(from, to, options.preset).range();
     Some(Look {
         tensor: tensor.name.clone(),
         images: found.images(),
         low,
         high,
         histogram: bars(found.histogram().bins(), low, high),
-        range: ActivationParameters::new(from, to, options.preset).range(),
+        // Adding 0 turns -0 into 0.
+        range: (range.0 + 0.0, range.1 + 0.0),
     })
 }
 

@@ -5,6 +5,7 @@
 //! what `calib8 run` does in the foreground; a log that is there is gone on with. What it has to say beside
 //! its log, such as why it could not begin, goes to `worker.log`.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use super::directory::{DirectoryError, Existing, PLAN_FILE, RunDirectory};
 use super::plan::Plan;
 use super::status;
 use crate::project::lock::RunLock;
-use crate::project::{ProjectError, host};
+use crate::project::{ProjectError, host, places, time};
 
 /// How long a worker may take to begin. It does so within milliseconds; on a machine that swaps, later.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -109,6 +110,55 @@ pub fn resume_detached(directory: &Path) -> Result<Started, RunError> {
     spawn(&directory)
 }
 
+/// A queue that has been started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// Its process; ended by SIGTERM, it stops the run at work and begins no other.
+    pub pid: u32,
+    /// What it says.
+    pub log: PathBuf,
+}
+
+/// Does the runs in `directories` one after another, or `jobs` at once, from a process of its own. The
+/// directories hold plans ([`RunDirectory::create`] puts one there); those that came to their end stay as
+/// they are.
+///
+/// # Errors
+/// The system gives no process, or there is no place for its log.
+pub fn start_queue(directories: &[PathBuf], jobs: usize) -> Result<Queue, RunError> {
+    let words = ["run", "--resume", "--jobs"].map(OsString::from).into_iter();
+    let files = directories.iter().map(|directory| directory.join(PLAN_FILE).into_os_string());
+    let jobs = OsString::from(jobs.to_string());
+    spawn_queue(words.chain([jobs]).chain(files))
+}
+
+/// Starts this program with the arguments of a queue, in a session of its own, with a file for what it has
+/// to say.
+///
+/// # Errors
+/// As [`start_queue`].
+pub fn spawn_queue(arguments: impl Iterator<Item = OsString>) -> Result<Queue, RunError> {
+    let folder = places::state(|name| std::env::var_os(name))?.join("queues");
+    fs::create_dir_all(&folder).map_err(|source| ProjectError::write(&folder, source))?;
+    let path = folder.join(format!("{}-{}.log", time::now().replace(':', ""), std::process::id()));
+    let failed = |source| ProjectError::write(&path, source);
+    let log = fs::File::create_new(&path).map_err(failed)?;
+    let for_errors = log.try_clone().map_err(failed)?;
+    let spawn_failed = |source| LaunchError::Spawn { directory: folder.clone(), source };
+    let mut queue = Command::new(program().map_err(spawn_failed)?)
+        .args(arguments)
+        .arg("--in-session")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(for_errors)
+        .spawn()
+        .map_err(spawn_failed)?;
+    let pid = queue.id();
+    // It is a child of this process for as long as that lives, and must not stay as a zombie.
+    std::thread::spawn(move || queue.wait());
+    Ok(Queue { pid, log: path })
+}
+
 /// Asks whoever works in `directory` to stop: after the image at work, with what is done saved. Asked a
 /// second time, it stops at once. Gives the process that was asked; `None` if nobody works there.
 ///
@@ -156,10 +206,7 @@ fn spawn(directory: &Path) -> Result<Started, RunError> {
 }
 
 /// This program, also when its file was replaced meanwhile.
-///
-/// # Errors
-/// The system does not say where it is.
-pub fn program() -> io::Result<PathBuf> {
+fn program() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     Ok(if program.exists() { program } else { "/proc/self/exe".into() })
 }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Stdio;
 
+use calib8::run::directory::{Existing, RunDirectory};
 use calib8::run::events::Status;
+use calib8::run::plan::Plan;
 use calib8::run::status::{self, Standing};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -110,6 +112,25 @@ fn ctrl_c_stops_the_run_at_work_and_begins_no_other() {
     assert_eq!(results, ["interrupted", "not begun"]);
     assert_eq!(status::of(&workspace.path("out_a")).standing, Standing::Interrupted);
     assert!(!workspace.path("out_b").exists());
+}
+
+#[test]
+fn plans_that_wait_in_their_folders_are_a_queue_too() {
+    let workspace = queue(&["", ""]);
+    for name in ["a", "b"] {
+        let plan = Plan::load(&workspace.path(&format!("queue/{name}.yaml")), &[]).unwrap();
+        drop(RunDirectory::create(&plan.output, &plan, Existing::Refuse).unwrap());
+        assert_eq!(status::of(&plan.output).standing, Standing::Waiting);
+    }
+    // What `launch::start_queue` gives the process that it starts, for several and for one.
+    let queue =
+        ["run", "--resume", "--jobs", "1", "out_a/run.yaml", "out_b/run.yaml", "--in-session", "--json"];
+    let done = workspace.calib8(&queue);
+    assert_eq!(done.code, Some(0), "{done}");
+    assert!(rows(&done).len() == 2 && rows(&done).iter().all(|row| row["result"] == "finished"), "{done}");
+    let done =
+        workspace.calib8(&["run", "--resume", "--jobs", "1", "out_a/run.yaml", "--in-session", "--json"]);
+    assert_eq!(rows(&done)[0]["result"], "done before", "{done}");
 }
 
 #[test]

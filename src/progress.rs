@@ -13,6 +13,11 @@ pub trait Progress: Sync {
     /// Something the user should know, that does not stop the work.
     fn warn(&self, message: &str);
 
+    /// What was found on the way and explains what is done next: for the log, nothing to worry about.
+    fn note(&self, message: &str) {
+        let _ = message;
+    }
+
     /// Whether the user asked to stop. Work checks this between items and returns what it has
     /// as an error of its room named `Cancelled`.
     fn cancelled(&self) -> bool;

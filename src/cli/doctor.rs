@@ -1,14 +1,25 @@
 //! `calib8 doctor`: what this machine offers, and what to expect of INT8 on it.
 
 mod facts;
+mod preprocessing;
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use facts::{Facts, Terminal};
 
 /// Arguments of `calib8 doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Find out which preprocessing this model was trained with, on the images of --dataset
+    #[arg(long, value_name = "FILE", requires = "dataset")]
+    model: Option<PathBuf>,
+    /// Folder of images, or a list
+    #[arg(long, value_name = "DIR", requires = "model")]
+    dataset: Option<PathBuf>,
+    /// `name index` on each line; with labels the answer is much surer
+    #[arg(long, value_name = "FILE", requires = "dataset")]
+    labels: Option<PathBuf>,
     /// Print JSON (schema calib8/doctor/1).
     #[arg(long)]
     json: bool,
@@ -20,6 +31,9 @@ pub struct Args {
 /// # Errors
 /// Standard output can't be written.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
+    if let (Some(model), Some(dataset)) = (&args.model, &args.dataset) {
+        return preprocessing::run(model, dataset, args.labels.as_deref(), args.json);
+    }
     let facts = Facts::gather();
     let mut out = std::io::stdout().lock();
     if args.json {

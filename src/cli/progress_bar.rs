@@ -89,6 +89,10 @@ impl<W: Write + Send> Listener for ProgressBar<W> {
                 self.line(&line.replace('\n', "\r\n"));
                 self.draw();
             }
+            Event::Note { message, .. } => {
+                self.line(&format!("  {}", sanitized(message)));
+                self.draw();
+            }
             Event::Progress { done, total, .. } => {
                 let due = self.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW);
                 if due || done == total {
@@ -238,6 +242,7 @@ impl<W: Write + Send> Listener for PlainLines<W> {
                 format!("{}: done in {}", stage.name(), duration(*seconds))
             }
             Event::Warning { message, .. } => format!("warning: {message}"),
+            Event::Note { stage, message } => format!("{}: {message}", stage.name()),
             Event::Artifact { path, bytes, .. } => format!("wrote {path} ({bytes} bytes)"),
             Event::Failed { message } if self.tells_failure => format!("failed: {message}"),
             Event::Interrupted if self.tells_failure => "interrupted".to_string(),

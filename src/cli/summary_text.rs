@@ -21,6 +21,7 @@ pub fn render(summary: &Summary, name: &str, folder: &Path, width: usize) -> Str
         Some(("speed", format!("{}: not measured: {}", record.engine.name(), record.error.as_ref()?)))
     }));
     rows.push(("size", size(summary)));
+    rows.extend(summary.tradeoff.as_ref().map(|t| ("trade-off", t.in_words())));
     let reports = &summary.reports;
     rows.extend(reports.predictions.as_ref().map(|p| ("agreement", agreement(p))));
     rows.extend(reports.annotations.as_ref().map(|a| ("top-1", accuracy(a))));
@@ -263,6 +264,7 @@ mod tests {
                 library: None,
                 error: Some("libopenvino_c was not found".into()),
             }],
+            tradeoff: None,
             reports: ReportsSummary {
                 predictions: Some(PredictionsSummary {
                     images: 400,

@@ -96,6 +96,12 @@ pub enum QuantizeError {
         /// Shape of the input.
         expected: Vec<usize>,
     },
+    /// A candidate could not be put on disk.
+    #[error("{what}")]
+    Store {
+        /// What went wrong, with the path.
+        what: String,
+    },
     /// The user asked to stop; what was observed lies in the last checkpoint.
     #[error("stopped after {images} images")]
     Cancelled {

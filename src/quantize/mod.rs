@@ -9,28 +9,39 @@
 //! which nodes become INT8, [`observe`] runs the FP32 model and keeps mergeable [`Statistics`], and
 //! [`quantize`] writes a standard ONNX model in QDQ form: `QuantizeLinear`/`DequantizeLinear` around
 //! the operators, in the arrangement that ONNX Runtime and OpenVINO fuse into INT8 kernels. The
-//! same inputs give the same bytes, whatever the number of threads.
+//! same inputs give the same bytes, whatever the number of threads. [`sensitivity`] says what INT8
+//! costs each layer.
 
 mod correction;
+mod cut;
 mod error;
+mod judge;
 mod look;
 mod observe;
 mod placement;
 mod prepare;
 mod range;
+mod sensitivity;
+mod sequential;
 mod statistics;
 #[cfg(test)]
 mod testing;
+mod threads;
+mod tradeoff;
 mod weights;
 mod write;
 
 pub use error::QuantizeError;
+pub use judge::{Judge, Score, Top1};
 pub use look::{Look, look};
 pub use observe::{ObserveOptions, observe};
 pub use placement::{Bounds, LeftNode, NodeKind, Placement, QuantizedNode, QuantizedTensor, place};
 pub use prepare::prepare;
 pub use range::ActivationParameters;
+pub use sensitivity::{LayerSensitivity, sensitivity};
+pub use sequential::{BiasShifts, sequential_shifts};
 pub use statistics::{Histogram, Statistics, TensorStatistics};
+pub use tradeoff::{Candidate, Ended, Kitchen, Point, Tradeoff, trade_off};
 pub use write::{LayerReport, Quantized, quantize};
 
 use schemars::JsonSchema;
@@ -62,6 +73,11 @@ pub enum RangeMethod {
     Mse,
 }
 
+impl RangeMethod {
+    /// All methods, the default first.
+    pub const ALL: [RangeMethod; 3] = [RangeMethod::Mse, RangeMethod::MeanMinMax, RangeMethod::MinMax];
+}
+
 /// How the shift of a layer's mean output is undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -69,8 +85,12 @@ pub enum BiasCorrection {
     /// Biases stay.
     None,
     /// The bias takes up the mean error that rounding the weights makes, for the mean input.
-    #[default]
     Fast,
+    /// Layer after layer the bias takes up the mean error that weights and activations make, those of
+    /// the layers before included; kept only if calibration images that it was not fitted on say that it
+    /// helps, otherwise the fast correction is.
+    #[default]
+    Sequential,
 }
 
 /// Nodes that stay FP32 because the user said so.

@@ -1,6 +1,12 @@
-//! Small graphs for the tests of this room.
+//! Small graphs for the tests of this room, and the way from them to INT8.
 
+use ndarray::Array3;
+
+use super::{BiasShifts, ObserveOptions, Options, Quantized, Statistics, observe, place, quantize};
+use crate::engine::builtin::Builtin;
+use crate::engine::{Engine, LoadOptions};
 use crate::model::{Model, graph, pb};
+use crate::progress::Silent;
 
 /// Builds a graph with one input named `input`.
 pub(super) struct Builder {
@@ -87,6 +93,39 @@ impl Builder {
         };
         Model::from_proto("test.onnx", proto)
     }
+}
+
+/// Quantizes `model` from six of the images of [`image`].
+pub(super) fn quantized(model: &Model, options: &Options, threads: usize) -> Quantized {
+    quantized_with(model, options, threads, &BiasShifts::new())
+}
+
+/// As [`quantized`], with these corrections.
+#[allow(clippy::unwrap_used)]
+pub(super) fn quantized_with(
+    model: &Model,
+    options: &Options,
+    threads: usize,
+    shifts: &BiasShifts,
+) -> Quantized {
+    let placement = place(model, options).unwrap();
+    let names = |ports: Vec<crate::model::Port>| ports.into_iter().map(|p| p.name).collect::<Vec<_>>();
+    let extra_outputs = placement.observed(&names(model.inputs()), &names(model.outputs()));
+    let session = Builtin.load(model, &LoadOptions { extra_outputs, ..LoadOptions::default() }).unwrap();
+    let shape = session.inputs()[0].shape.clone();
+    let images = (0..6).map(move |i| image(&shape, i));
+    let observing = ObserveOptions { threads, total: 6, checkpoint_every: 0 };
+    let statistics =
+        observe(session.as_ref(), &placement, images, Statistics::default(), observing, &Silent, |_| {})
+            .unwrap();
+    quantize(model, &placement, &statistics, options, shifts).unwrap()
+}
+
+/// An image of the given NCHW shape, another for each seed.
+pub(super) fn image(shape: &[usize], seed: usize) -> Array3<f32> {
+    Array3::from_shape_fn((shape[1], shape[2], shape[3]), |(c, y, x)| {
+        ((c * 7 + y * 3 + x * 5 + seed * 11) % 13) as f32 / 6.5 - 1.0
+    })
 }
 
 fn value(name: &str, shape: &[usize]) -> pb::ValueInfoProto {

@@ -168,6 +168,7 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
         parent: &first,
         optimized: &second,
         performance: &performance,
+        sensitivity: &[],
         gates: &[],
         reports: &reports,
         classes: &classes,

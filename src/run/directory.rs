@@ -26,6 +26,8 @@ pub const ARTIFACTS: &[&str] = &[
     "performance.json",
     "model.int8.onnx",
     "layers.csv",
+    "sensitivity.csv",
+    "tradeoff.json",
     "predictions.csv",
     "predictions.json",
     "annotations.csv",

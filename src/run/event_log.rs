@@ -152,7 +152,10 @@ impl Throttle {
     /// What to log now that `entry` came at `now`.
     fn admit(&mut self, entry: Entry, now: Duration) -> Vec<Entry> {
         let Event::Progress { stage, done, total, .. } = entry.event else {
-            if matches!(entry.event, Event::Warning { .. } | Event::Observed(_) | Event::Artifact { .. }) {
+            if matches!(
+                entry.event,
+                Event::Warning { .. } | Event::Note { .. } | Event::Observed(_) | Event::Artifact { .. }
+            ) {
                 return vec![entry];
             }
             self.last = None;

@@ -22,24 +22,30 @@ pub enum Stage {
     Quantize,
     /// Correct biases.
     Correct,
+    /// Keep layers in FP32 until the drop holds: only with the method `accuracy_aware`.
+    Tradeoff,
     /// Load what was written and compare it with the parent.
     Verify,
     /// Measure speed.
     Measure,
+    /// Find what INT8 costs each layer.
+    Sensitivity,
     /// Make the reports.
     Report,
 }
 
 impl Stage {
     /// All stages in order.
-    pub const ALL: [Stage; 8] = [
+    pub const ALL: [Stage; 10] = [
         Stage::Prepare,
         Stage::Baseline,
         Stage::Statistics,
         Stage::Quantize,
         Stage::Correct,
+        Stage::Tradeoff,
         Stage::Verify,
         Stage::Measure,
+        Stage::Sensitivity,
         Stage::Report,
     ];
 
@@ -51,8 +57,10 @@ impl Stage {
             Stage::Statistics => "statistics",
             Stage::Quantize => "quantize",
             Stage::Correct => "correct",
+            Stage::Tradeoff => "tradeoff",
             Stage::Verify => "verify",
             Stage::Measure => "measure",
+            Stage::Sensitivity => "sensitivity",
             Stage::Report => "report",
         }
     }
@@ -62,6 +70,8 @@ impl Stage {
         match self {
             Stage::Measure => "rounds",
             Stage::Prepare | Stage::Quantize => "steps",
+            Stage::Correct => "tensors",
+            Stage::Tradeoff => "layers",
             _ => "images",
         }
     }
@@ -119,6 +129,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stage: Option<Stage>,
         /// What, and what to do.
+        message: String,
+    },
+    /// What was found on the way and explains what is done next.
+    Note {
+        /// The stage that found it.
+        stage: Stage,
+        /// What.
         message: String,
     },
     /// A file took its place in the run directory.

@@ -126,7 +126,7 @@ impl State {
             }
             Event::Warning { message, .. } => push_new(&mut self.warnings, message),
             Event::Artifact { path, .. } => push_new(&mut self.artifacts, path),
-            Event::Result { .. } => {}
+            Event::Result { .. } | Event::Note { .. } => {}
             Event::Gate(gate) => self.gates.push(gate.clone()),
             Event::Finished { status, .. } => self.phase = Phase::Finished { status: *status },
             Event::Failed { message } => self.phase = Phase::Failed { message: message.clone() },

@@ -11,6 +11,7 @@ pub mod directory;
 mod error;
 pub mod event_log;
 pub mod events;
+pub mod fit;
 pub mod fold;
 pub mod gates;
 pub mod import;

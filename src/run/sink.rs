@@ -48,6 +48,10 @@ impl Progress for Sink<'_> {
         self.log.emit(Event::Warning { stage: Some(self.stage), message: message.to_string() });
     }
 
+    fn note(&self, message: &str) {
+        self.log.emit(Event::Note { stage: self.stage, message: message.to_string() });
+    }
+
     fn cancelled(&self) -> bool {
         self.interrupt.is_set()
     }

@@ -8,6 +8,7 @@ use super::events::Status;
 use super::performance::EngineRecord;
 use super::plan::EngineName;
 pub use crate::measure::{Interval, Latency, Verdict};
+pub use crate::quantize::Ended;
 pub use crate::report::{AnnotationsSummary, PredictionsSummary, ReportsSummary};
 
 /// Name and version of the format of [`Summary`].
@@ -38,6 +39,9 @@ pub struct Summary {
     /// The engines that were asked for, with the reason where one could not be measured.
     #[serde(default)]
     pub engines: Vec<EngineRecord>,
+    /// What the method `accuracy_aware` found; absent with other methods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tradeoff: Option<TradeoffSummary>,
     /// The accuracy reports.
     pub reports: ReportsSummary,
     /// The gates that were asked for.
@@ -88,6 +92,62 @@ pub struct CalibrationSummary {
     pub images_per_second: f64,
     /// Most memory that the process held.
     pub peak_rss_bytes: u64,
+}
+
+/// What the method `accuracy_aware` holds within its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropMetric {
+    /// Points of top-1 accuracy against labels.
+    Top1,
+    /// Points of agreement with the parent, on a dataset without labels.
+    Agreement,
+}
+
+/// Layers that went back to FP32, and what that brought.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TradeoffSummary {
+    /// What the drop is of.
+    pub metric: DropMetric,
+    /// The largest drop asked for, in percentage points.
+    pub limit: f64,
+    /// The drop on the images that candidates were judged on.
+    pub drop: f64,
+    /// Images of the dataset that candidates were judged on.
+    pub images: usize,
+    /// Names of the layers that were kept in FP32.
+    pub fp32_layers: Vec<String>,
+    /// Layers that could have been.
+    pub candidates: usize,
+    /// Sets of layers that were judged; `tradeoff.json` has them all.
+    pub points: usize,
+    /// Why the search ended.
+    pub ended: Ended,
+}
+
+impl TradeoffSummary {
+    /// The result in a sentence.
+    pub fn in_words(&self) -> String {
+        let metric = match self.metric {
+            DropMetric::Top1 => "top-1",
+            DropMetric::Agreement => "agreement",
+        };
+        let ended = match self.ended {
+            Ended::WithinLimit => "",
+            Ended::OutOfReach => "; the limit is out of reach",
+            Ended::TimeBudget => "; the time budget ended the search",
+        };
+        let (layers, points) = (self.fp32_layers.len(), self.points);
+        format!(
+            "{layers} {} in FP32 for accuracy: {:.2} points of {metric} lost on {} images, limit {}; {points} \
+             {} judged{ended}",
+            if layers == 1 { "layer" } else { "layers" },
+            self.drop,
+            self.images,
+            self.limit,
+            if points == 1 { "set" } else { "sets" },
+        )
+    }
 }
 
 /// Which of the two models.

@@ -1,7 +1,7 @@
 //! The walk of a run through its stages.
 //!
 //! ```text
-//! prepare ─> baseline ─> statistics ─> quantize ─> correct ─> verify ─> measure ─> report ─> summary
+//! prepare ─> baseline ─> statistics ─> quantize ─> correct ─> (tradeoff) ─> verify ─> measure ─> sensitivity ─> report ─> summary
 //! ```
 //!
 //! Each stage is a function of what the stages before it made; this file only hands things on and
@@ -15,7 +15,7 @@ use super::events::{Event, Stage};
 use super::interrupt::Interrupt;
 use super::plan::Plan;
 use super::sink::Sink;
-use super::stages::{baseline, calibrate, closing, measure, prepare, report, verify};
+use super::stages::{baseline, calibrate, closing, measure, prepare, report, sensitivity, tradeoff, verify};
 use super::{Outcome, RunError};
 use crate::progress::Progress;
 use crate::project::{atomic, hash};
@@ -88,10 +88,21 @@ pub fn execute(
     let desk = Desk { plan, directory, log, interrupt };
     let subject = prepare::run(&desk)?;
     let parent = baseline::run(&desk, &subject)?;
-    let calibrated = calibrate::run(&desk, &subject)?;
+    let calibrated = calibrate::run(&desk, &subject, &parent)?;
+    let (calibrated, tradeoff) = tradeoff::run(&desk, &subject, &parent, calibrated)?;
     let optimized = verify::run(&desk, &subject, &parent, &calibrated)?;
     let performance = measure::run(&desk, &subject, &optimized)?;
+    let sensitivity = sensitivity::run(&desk, &subject, &calibrated, &optimized, &performance)?;
     let reports = report::run(&desk, &subject, &parent, &optimized)?;
-    let summary = closing::run(&desk, &subject, &calibrated, &optimized, &performance, &reports)?;
+    let results = closing::Results {
+        calibrated: &calibrated,
+        optimized: &optimized,
+        performance: &performance,
+        sensitivity: &sensitivity,
+        tradeoff,
+
+        evaluated: &reports,
+    };
+    let summary = closing::run(&desk, &subject, &results)?;
     Ok(Outcome { summary })
 }

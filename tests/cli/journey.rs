@@ -88,6 +88,7 @@ fn a_run_that_passes_exits_with_0_and_leaves_these_files() {
             "predictions.json",
             "report.html",
             "run.yaml",
+            "sensitivity.csv",
             "state.json",
             "summary.json",
             "tensor_distance.csv",
@@ -189,7 +190,8 @@ fn the_summary_agrees_with_the_tables() {
 
 #[test]
 fn the_tables_have_these_columns_and_a_row_for_each_image() {
-    let names = ["predictions.csv", "annotations.csv", "tensor_distance.csv", "layers.csv"];
+    let names =
+        ["predictions.csv", "annotations.csv", "tensor_distance.csv", "layers.csv", "sensitivity.csv"];
     let headers: Vec<&str> = names.iter().map(|name| text(name).lines().next().unwrap()).collect();
     insta::assert_snapshot!(headers.join("\n\n"));
     let images = support_images();
@@ -263,7 +265,17 @@ fn the_events_on_standard_output_are_those_of_the_log() {
         assert!(event["elapsed"].is_number(), "{event}");
     }
     let finished = |stage: &str| events.iter().any(|e| e["event"] == "stage_finished" && e["stage"] == stage);
-    for stage in ["prepare", "baseline", "statistics", "quantize", "correct", "verify", "measure", "report"] {
+    for stage in [
+        "prepare",
+        "baseline",
+        "statistics",
+        "quantize",
+        "correct",
+        "verify",
+        "measure",
+        "sensitivity",
+        "report",
+    ] {
         assert!(finished(stage), "{stage}");
     }
     assert_eq!(done.stdout.as_bytes(), workspace.output("events.jsonl"));
@@ -303,16 +315,16 @@ fn set_overrides_the_run_file() {
         "--set",
         "reports=[predictions]",
         "--set",
-        "optimize.preset=mixed",
+        "optimize.preset=performance",
         "--set",
         "performance.batch=[2]",
     ];
     let summary = workspace.passes(&arguments);
     assert_eq!(summary["speedup"][0]["batch"], 2);
     let plan = String::from_utf8(workspace.output("run.yaml")).unwrap();
-    assert!(plan.contains("preset: mixed"), "{plan}");
+    assert!(plan.contains("preset: performance"), "{plan}");
     let reports: Vec<_> = names(&workspace.path("out")).into_iter().filter(|n| n.ends_with(".csv")).collect();
-    assert_eq!(reports, ["layers.csv", "predictions.csv"]);
+    assert_eq!(reports, ["layers.csv", "predictions.csv", "sensitivity.csv"]);
     assert_ne!(workspace.output("model.int8.onnx"), JOURNEY.files["model.int8.onnx"], "another preset");
 }
 

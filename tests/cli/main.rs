@@ -11,6 +11,7 @@ mod detached;
 mod engines;
 mod journey;
 mod kills;
+mod methods;
 mod output;
 mod packages;
 mod projects;

@@ -10,14 +10,14 @@ fn a_folder_that_holds_a_run_is_refused_and_left_as_it_was() {
     let workspace = Workspace::tiny();
     workspace.passes(&[]);
     let before = contents(&workspace.root());
-    for arguments in [&[][..], &["--dry-run"], &["--set", "optimize.preset=mixed"]] {
+    for arguments in [&[][..], &["--dry-run"], &["--set", "optimize.preset=performance"]] {
         let done = workspace.run(arguments);
         assert_eq!(done.code, Some(2), "{done}");
         assert!(done.error().contains("out: already holds a run; continue it with --resume"), "{done}");
     }
-    let done = workspace.run(&["--resume", "--set", "optimize.preset=mixed"]);
+    let done = workspace.run(&["--resume", "--set", "optimize.preset=performance"]);
     assert_eq!(done.code, Some(2), "{done}");
-    assert!(done.error().contains("another plan (see run.yaml: `preset: performance` differs)"), "{done}");
+    assert!(done.error().contains("another plan (see run.yaml: `preset: mixed` differs)"), "{done}");
     assert!(contents(&workspace.root()) == before, "nothing was touched");
 }
 
@@ -27,7 +27,7 @@ fn force_replaces_the_run_and_leaves_other_files() {
     workspace.passes(&[]);
     let first = workspace.output("model.int8.onnx");
     fs::write(workspace.path("out/notes.txt"), "mine").unwrap();
-    workspace.passes(&["--force", "--set", "optimize.preset=mixed", "--set", "reports=[predictions]"]);
+    workspace.passes(&["--force", "--set", "optimize.preset=performance", "--set", "reports=[predictions]"]);
     assert_ne!(workspace.output("model.int8.onnx"), first);
     assert_eq!(workspace.output("notes.txt"), b"mine");
     assert!(!workspace.path("out/annotations.csv").exists(), "of the first run, and wrong for the second");

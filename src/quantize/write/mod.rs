@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use writer::Writer;
 
 use super::range::{self, ActivationParameters};
-use super::{Options, Placement, Preset, QuantizeError, Statistics};
+use super::{BiasShifts, Options, Placement, Preset, QuantizeError, Statistics};
 use crate::model::{Model, pb};
 
 /// IR version written at least: the first that goes with opset 13.
@@ -56,6 +56,9 @@ pub struct LayerReport {
 /// Writes the INT8 form of `model`. All three must belong together: `placement` from
 /// [`place`](super::place) on this model, `statistics` from [`observe`](super::observe) with this placement.
 ///
+/// `shifts` are added to the biases of the layers that it names; layers that it does not name get the
+/// fast correction. With [`BiasCorrection::None`](super::BiasCorrection::None) neither is done.
+///
 /// # Errors
 /// A tensor has no statistics, or had values that are not finite.
 pub fn quantize(
@@ -63,9 +66,10 @@ pub fn quantize(
     placement: &Placement,
     statistics: &Statistics,
     options: &Options,
+    shifts: &BiasShifts,
 ) -> Result<Quantized, QuantizeError> {
     let parameters = choose_parameters(placement, statistics, options)?;
-    let mut writer = Writer::new(model.graph(), placement, statistics, options, parameters);
+    let mut writer = Writer::new(model.graph(), placement, statistics, options, shifts, parameters);
     let layers = writer.write();
     let (nodes, initializers, warnings) = (writer.nodes, writer.initializers, writer.warnings);
     let proto = assemble(&model.proto, nodes, initializers);
@@ -125,35 +129,11 @@ fn assemble(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
-    use ndarray::Array3;
-
     use super::*;
     use crate::engine::builtin::Builtin;
     use crate::engine::{Engine, LoadOptions};
     use crate::model::graph::{Index, node, to_array, with_int};
-    use crate::progress::Silent;
-    use crate::quantize::testing::Builder;
-    use crate::quantize::{ObserveOptions, observe, place};
-
-    fn quantized(model: &Model, options: &Options, threads: usize) -> Quantized {
-        let placement = place(model, options).unwrap();
-        let names = |ports: Vec<crate::model::Port>| ports.into_iter().map(|p| p.name).collect::<Vec<_>>();
-        let extra_outputs = placement.observed(&names(model.inputs()), &names(model.outputs()));
-        let session = Builtin.load(model, &LoadOptions { extra_outputs, ..LoadOptions::default() }).unwrap();
-        let shape = session.inputs()[0].shape.clone();
-        let images = (0..6).map(move |i| image(&shape, i));
-        let observing = ObserveOptions { threads, total: 6, checkpoint_every: 0 };
-        let statistics =
-            observe(session.as_ref(), &placement, images, Statistics::default(), observing, &Silent, |_| {})
-                .unwrap();
-        quantize(model, &placement, &statistics, options).unwrap()
-    }
-
-    fn image(shape: &[usize], seed: usize) -> Array3<f32> {
-        Array3::from_shape_fn((shape[1], shape[2], shape[3]), |(c, y, x)| {
-            ((c * 7 + y * 3 + x * 5 + seed * 11) % 13) as f32 / 6.5 - 1.0
-        })
-    }
+    use crate::quantize::testing::{Builder, image, quantized};
 
     fn operators(model: &Model) -> Vec<&str> {
         let ops = model.graph().node.iter().map(|n| n.op_type.as_str());

@@ -7,11 +7,12 @@ use ndarray::ArrayD;
 use super::LayerReport;
 use crate::model::graph::{self, Index};
 use crate::model::pb;
-use crate::quantize::correction::bias_shift;
+use crate::quantize::correction::{InputMeans, bias_shift};
 use crate::quantize::range::ActivationParameters;
-use crate::quantize::weights::{quantize_bias, quantize_weights};
+use crate::quantize::weights::{QuantizedWeights, quantize_bias, quantize_weights};
 use crate::quantize::{
-    BiasCorrection, Bounds, NodeKind, Options, Placement, QuantizedNode, QuantizedTensor, Statistics,
+    BiasCorrection, BiasShifts, Bounds, NodeKind, Options, Placement, QuantizedNode, QuantizedTensor,
+    Statistics,
 };
 
 /// Writes the nodes and constants of the INT8 graph, one FP32 node after the other.
@@ -21,6 +22,7 @@ pub(super) struct Writer<'a> {
     placement: &'a Placement,
     statistics: &'a Statistics,
     options: &'a Options,
+    shifts: &'a BiasShifts,
     parameters: Vec<ActivationParameters>,
     /// Tensors that leave INT8 nodes.
     made: HashSet<&'a str>,
@@ -38,6 +40,7 @@ impl<'a> Writer<'a> {
         placement: &'a Placement,
         statistics: &'a Statistics,
         options: &'a Options,
+        shifts: &'a BiasShifts,
         parameters: Vec<ActivationParameters>,
     ) -> Writer<'a> {
         Writer {
@@ -46,6 +49,7 @@ impl<'a> Writer<'a> {
             placement,
             statistics,
             options,
+            shifts,
             parameters,
             made: placement.nodes.iter().map(|n| n.output.as_str()).collect(),
             tensors: placement.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
@@ -143,22 +147,11 @@ impl<'a> Writer<'a> {
         let mut bias: Option<Vec<f32>> =
             node.input.get(2).and_then(|name| self.constant(name)).map(|b| b.into_iter().collect());
         let mut quantized = quantize_weights(&weights, axis, bias.as_deref(), x_scale);
-        if self.options.bias_correction == BiasCorrection::Fast && node.op_type != "MatMul" {
-            let means = self.statistics.tensor(&input.name).map(|s| s.channel_means()).unwrap_or_default();
-            let range = self.output_range(int8);
-            match bias_shift(&weights, &quantized, axis, &means, range) {
-                Some(shift) if shift.iter().any(|s| *s != 0.0) => {
-                    let bias = bias.get_or_insert_with(|| vec![0.0; shift.len()]);
-                    bias.iter_mut().zip(&shift).for_each(|(b, s)| *b += s);
-                    layer.bias_correction = shift.iter().fold(0f32, |m, s| m.max(s.abs()));
-                    quantized = quantize_weights(&weights, axis, Some(bias), x_scale);
-                }
-                Some(_) => {}
-                None => self.warnings.push(format!(
-                    "'{}': the bias correction is out of proportion and was left out",
-                    node.name
-                )),
-            }
+        if let Some(shift) = self.shift(node, int8, axis, input, &weights, &quantized) {
+            let bias = bias.get_or_insert_with(|| vec![0.0; shift.len()]);
+            bias.iter_mut().zip(&shift).for_each(|(b, s)| *b += s);
+            layer.bias_correction = shift.iter().fold(0f32, |m, s| m.max(s.abs()));
+            quantized = quantize_weights(&weights, axis, Some(bias), x_scale);
         }
         layer.weight_bits = Some(8);
         let shared = self.index.consumers(&node.input[1]).len() > 1;
@@ -178,6 +171,31 @@ impl<'a> Writer<'a> {
             written.input.truncate(2);
             written.input.push(self.dequantize(&base, 0, &scales, 0i32));
         }
+    }
+
+    /// What is added to the bias of a layer: what was found beforehand, or else the fast correction.
+    fn shift(
+        &mut self,
+        node: &pb::NodeProto,
+        int8: &QuantizedNode,
+        axis: usize,
+        input: &QuantizedTensor,
+        weights: &ArrayD<f32>,
+        quantized: &QuantizedWeights,
+    ) -> Option<Vec<f32>> {
+        if self.options.bias_correction == BiasCorrection::None || node.op_type == "MatMul" {
+            return None;
+        }
+        if let Some(shift) = self.shifts.get(&node.name).filter(|s| s.len() == quantized.scales.len()) {
+            return Some(shift.clone());
+        }
+        let means = self.statistics.tensor(&input.name).map(|s| s.channel_means()).unwrap_or_default();
+        let shift = bias_shift(weights, quantized, axis, InputMeans::same(&means), self.output_range(int8));
+        if shift.is_none() {
+            let what = "the bias correction is out of proportion and was left out";
+            self.warnings.push(format!("'{}': {what}", node.name));
+        }
+        shift.filter(|s| s.iter().any(|s| *s != 0.0))
     }
 
     /// Width of the range of a node's result, where it is known.

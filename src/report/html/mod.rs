@@ -141,6 +141,8 @@ mod tests {
             "optimized output &#39;prob&#39; is NaN",
             "3 more changed images",
             "show all 54 layers",
+            "SQNR alone, dB",
+            "21.8",
             "12 calibration images are also",
             "openvino: not measured: libopenvino_c was not found",
             "Best throughput",

@@ -216,6 +216,8 @@ fn layer(i: u32) -> LayerRow {
         optimized_us: Some(if softmax { parent_us * 1.1 } else { parent_us / (2.0 + f64::from(i % 9)) }),
         macs: if border || softmax { 0 } else { 1_204_224 * u64::from(1 + i % 9) },
         note: if softmax { "limited by memory traffic" } else { "" }.into(),
+        alone_db: (!border && !softmax).then_some(35.25),
+        in_place_db: (!border && !softmax).then_some(21.75),
     }
 }
 

@@ -167,7 +167,9 @@ pub(super) fn layers(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
         "<section><h2>Layers</h2><p class=\"lead\">Time of one inference, from a pass of its own: \
-         {} µs in the parent, {} µs in the optimized model. Share is of the optimized model's time.</p>",
+         {} µs in the parent, {} µs in the optimized model. Share is of the optimized model's time. \
+         SQNR is the signal to noise ratio of the layer's result in INT8: alone, when no other layer is \
+         quantized; in place, when all are.</p>",
         number(parent),
         number(optimized)
     )?;
@@ -182,6 +184,7 @@ pub(super) fn layers(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
         "<div class=\"scroll\"><table class=\"sortable layers\">\n<thead><tr><th>Layer</th><th>Kind</th>\
          <th>Precision</th><th class=\"n\">Parent, µs</th><th class=\"n\">Optimized, µs</th>\
          <th class=\"plot\" data-plain>Time</th><th class=\"n\">Ratio</th><th class=\"n\">Share</th>\
+         <th class=\"n\">SQNR alone, dB</th><th class=\"n\">in place, dB</th>\
          <th class=\"n\">MACs</th><th class=\"n\">GMAC/s</th><th>Why not faster</th></tr></thead>\n<tbody>\n"
             .as_bytes(),
     )?;
@@ -236,6 +239,10 @@ fn layer_row(
     out.write_all(number_cell(ratio, &shown).as_bytes())?;
     let percent = share.map_or_else(|| "–".to_string(), |share| format!("{:.1} %", share * 100.0));
     out.write_all(number_cell(share, &percent).as_bytes())?;
+    for ratio in [layer.alone_db, layer.in_place_db] {
+        let shown = ratio.map_or_else(|| "–".to_string(), |ratio| format!("{ratio:.1}"));
+        out.write_all(number_cell(ratio, &shown).as_bytes())?;
+    }
     out.write_all(number_cell(Some(layer.macs as f64), &macs(layer.macs)).as_bytes())?;
     let rate =
         layer.optimized_us.filter(|us| *us > 0.0 && layer.macs > 0).map(|us| layer.macs as f64 / us / 1e3);

@@ -91,9 +91,13 @@ pub struct OptimizeSection {
     pub range: RangeMethod,
     /// How to correct the mean error of each layer.
     pub bias_correction: BiasCorrection,
-    /// For accuracy_aware: the largest drop of top-1 accuracy, in percentage points.
+    /// For accuracy_aware: the largest drop on the dataset's images, in percentage points: of top-1
+    /// accuracy with labels, of agreement with the parent without.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub max_drop: f64,
+    /// For accuracy_aware: seconds after which the best so far is taken; without it the search ends by itself.
+    #[schemars(range(min = 1.0, max = 604_800.0))]
+    pub time_budget_seconds: Option<f64>,
     /// What to leave in FP32.
     pub ignored_scope: IgnoredScope,
 }
@@ -104,11 +108,12 @@ impl Default for OptimizeSection {
             dataset: None,
             precision: Precision::Int8,
             method: Method::Default,
-            preset: Preset::Performance,
+            preset: Preset::Mixed,
             subset_size: 300,
             range: RangeMethod::default(),
-            bias_correction: BiasCorrection::Fast,
+            bias_correction: BiasCorrection::default(),
             max_drop: 1.0,
+            time_budget_seconds: None,
             ignored_scope: IgnoredScope::default(),
         }
     }
@@ -136,6 +141,9 @@ pub enum Precision {
 pub enum Method {
     /// Quantize everything that can be.
     Default,
+    /// Try presets and ranges on a part of the calibration images and keep the best; `preset` and `range`
+    /// are not read then.
+    Auto,
     /// Give the worst layers back to FP32 until the drop holds.
     AccuracyAware,
 }

@@ -106,6 +106,9 @@ pub struct OptimizePlan {
     pub bias_correction: BiasCorrection,
     /// For [`Method::AccuracyAware`]: the largest drop, in percentage points.
     pub max_drop: f64,
+    /// For [`Method::AccuracyAware`]: seconds after which the best so far is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_budget_seconds: Option<f64>,
     /// What to leave in FP32.
     pub ignored_scope: IgnoredScope,
 }

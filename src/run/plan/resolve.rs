@@ -48,8 +48,8 @@ impl Resolver<'_> {
 
         self.range(keys![optimize, subset_size], optimize.subset_size, 1, 1_000_000);
         self.range(keys![optimize, max_drop], optimize.max_drop, 0.0, 100.0);
-        if optimize.method == Method::AccuracyAware {
-            self.unavailable(keys![optimize, method], "the method accuracy_aware", "method: default");
+        if let Some(seconds) = optimize.time_budget_seconds {
+            self.time_budget(seconds, optimize.method);
         }
         self.range(keys![performance, seconds], performance.seconds, 0.1, 86_400.0);
         if performance.engines.is_empty() {
@@ -84,6 +84,7 @@ impl Resolver<'_> {
                 range: optimize.range,
                 bias_correction: optimize.bias_correction,
                 max_drop: optimize.max_drop,
+                time_budget_seconds: optimize.time_budget_seconds,
                 ignored_scope: optimize.ignored_scope,
             },
             performance: PerformancePlan {
@@ -117,9 +118,14 @@ impl Resolver<'_> {
         self.problems.push(problem.at(path_of(keys), Target::Value));
     }
 
-    fn unavailable(&mut self, keys: &[&str], what: &str, instead: &str) {
-        let problem = Problem::new(format!("{what} is not available in this version of calib8"));
-        self.problem(keys, problem.hint(format!("use `{instead}`")));
+    fn time_budget(&mut self, seconds: f64, method: Method) {
+        let keys = keys![optimize, time_budget_seconds];
+        self.range(keys, seconds, 1.0, 604_800.0);
+        if method != Method::AccuracyAware {
+            let problem =
+                Problem::new("'optimize.time_budget_seconds' limits the search of accuracy_aware alone");
+            self.problem(keys, problem.hint("set `method: accuracy_aware`, or remove the key"));
+        }
     }
 
     fn range<T: PartialOrd + std::fmt::Display>(&mut self, keys: &[&str], value: T, low: T, high: T) -> bool {

@@ -53,7 +53,7 @@ fn defaults_are_filled_in_and_paths_made_absolute() {
     assert_eq!(plan.model.path, base.join("model.onnx"));
     assert_eq!(plan.output, base.join("out/demo"));
     assert_eq!(plan.optimize.subset_size, 300);
-    assert_eq!(plan.optimize.bias_correction, BiasCorrection::Fast);
+    assert_eq!(plan.optimize.bias_correction, BiasCorrection::Sequential);
     assert_eq!(plan.reports.len(), 3);
     assert_eq!(plan.performance.engines, [EngineName::Builtin]);
     assert!(plan.performance.layers);
@@ -85,9 +85,9 @@ fn a_section_whose_keys_are_all_commented_out_has_its_defaults() {
     let folder = workspace();
     let text = edited(
         "optimize:\n  dataset: {path: calib}\n  preset: performance\n",
-        "optimize:\n  # preset: mixed\n",
+        "optimize:\n  # preset: performance\n",
     );
-    assert_eq!(parse(folder.path(), &text, &[]).unwrap().optimize.preset, Preset::Performance);
+    assert_eq!(parse(folder.path(), &text, &[]).unwrap().optimize.preset, Preset::Mixed);
 }
 
 #[test]
@@ -171,7 +171,6 @@ fn invalid() -> Vec<(&'static str, String, Vec<&'static str>)> {
         ),
         ("name_with_slash", edited("name: demo", "name: a/b"), vec![]),
         ("name_empty", edited("name: demo", "name: ''"), vec![]),
-        ("method_unavailable", edited("preset: performance", "method: accuracy_aware"), vec![]),
         ("engine_unknown", edited("streams: [1]", "engines: [builtin, tensorrt]"), vec![]),
         (
             "library_missing",
@@ -179,6 +178,12 @@ fn invalid() -> Vec<(&'static str, String, Vec<&'static str>)> {
             vec![],
         ),
         ("latency_limit", edited("streams: [1]", "latency_limit_ms: 0"), vec![]),
+        ("time_budget_without_search", edited("preset: performance", "time_budget_seconds: 60"), vec![]),
+        (
+            "time_budget_too_short",
+            edited("preset: performance", "method: accuracy_aware\n  time_budget_seconds: 0.5"),
+            vec![],
+        ),
         ("engines_empty", edited("streams: [1]", "engines: []"), vec![]),
         ("preprocess_preset", edited("preprocess: {", "preprocess: imagenet-torchvison\n# {"), vec![]),
         ("resize_three_numbers", edited(preprocess, "{resize: [128, 128, 3], crop: 112,"), vec![]),

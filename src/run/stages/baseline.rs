@@ -10,6 +10,7 @@ use crate::measure::{self, Settings, Timing};
 use crate::progress::Progress;
 use crate::run::RunError;
 use crate::run::events::Stage;
+use crate::run::fit;
 use crate::run::worker::{Desk, StageError};
 
 /// Time for the first impression of the parent's speed.
@@ -32,6 +33,11 @@ pub(in crate::run) fn measure_parent(
 ) -> Result<(Parent, Timing), StageError> {
     let session = Builtin.load(&subject.parent, &LoadOptions::default())?;
     check_labels(session.as_ref(), &subject.dataset)?;
+    // A model that is no classifier says nothing about its preprocessing.
+    let doubt = fit::doubt(session.as_ref(), &subject.parent, &subject.dataset, &subject.preprocess);
+    if let Ok(Some(doubt)) = doubt {
+        progress.warn(&doubt);
+    }
     let settings = Settings { seconds: SECONDS, ..Settings::default() };
     let input = batch_of(&subject.sample, 1)?;
     let timing = measure::single(session.as_ref(), &[input], &settings, progress)?.timing;

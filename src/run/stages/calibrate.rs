@@ -5,17 +5,17 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::baseline::Parent;
 use super::checkpoint::Checkpoint;
 use super::prepare::{Subject, misfit};
+use super::recipe::{self, Recipe};
 use crate::dataset::{self, Dataset, PrefetchOptions, prefetch};
 use crate::engine::builtin::Builtin;
 use crate::engine::{Engine, LoadOptions};
 use crate::model::Model;
 use crate::progress::Progress;
 use crate::project::{atomic, hash, host};
-use crate::quantize::{
-    self, BiasCorrection, LayerReport, ObserveOptions, Options, Placement, Quantized, Statistics,
-};
+use crate::quantize::{self, LayerReport, ObserveOptions, Options, Placement, Quantized, Statistics};
 use crate::run::RunError;
 use crate::run::events::{Event, Stage};
 use crate::run::plan::Plan;
@@ -32,13 +32,23 @@ pub(in crate::run) const MODEL_FILE: &str = "model.int8.onnx";
 /// The INT8 model and how it came about.
 pub(in crate::run) struct Calibrated {
     pub model: Model,
-    pub layers: Vec<LayerReport>,
+    /// What became INT8.
+    pub placement: Placement,
+    pub statistics: Statistics,
+    pub recipe: Recipe,
     pub summary: CalibrationSummary,
     /// Names of the calibration images that can't be read, and why.
     pub unreadable: Vec<(String, String)>,
 }
 
-pub(in crate::run) fn run(desk: &Desk, subject: &Subject) -> Result<Calibrated, RunError> {
+impl Calibrated {
+    /// A row for each node of the FP32 model.
+    pub fn layers(&self) -> &[LayerReport] {
+        &self.recipe.quantized.layers
+    }
+}
+
+pub(in crate::run) fn run(desk: &Desk, subject: &Subject, parent: &Parent) -> Result<Calibrated, RunError> {
     let options = options(desk.plan);
     let observed = |progress: &dyn Progress| -> Result<(Placement, Checkpoint), StageError> {
         let placement = quantize::place(&subject.parent, &options)?;
@@ -46,27 +56,7 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject) -> Result<Calibrated, 
         Ok((placement, checkpoint))
     };
     let ((placement, checkpoint), seconds) = desk.stage(Stage::Statistics, observed)?;
-    let statistics = &checkpoint.statistics;
-
-    let uncorrected = Options { bias_correction: BiasCorrection::None, ..options.clone() };
-    // Warnings come with the model that is kept.
-    let write = |options: &Options, last: bool, progress: &dyn Progress| -> Result<Quantized, StageError> {
-        let quantized = quantize::quantize(&subject.parent, &placement, statistics, options)?;
-        quantized.warnings.iter().filter(|_| last).for_each(|w| progress.warn(w));
-        Ok(quantized)
-    };
-    let corrects = options.bias_correction != BiasCorrection::None;
-    let (mut quantized, _) = desk.stage(Stage::Quantize, |p| write(&uncorrected, !corrects, p))?;
-    if corrects {
-        (quantized, _) = desk.stage(Stage::Correct, |p| write(&options, true, p))?;
-    }
-
-    let bytes = quantized.model.encode();
-    desk.write(MODEL_FILE, &bytes)?;
-    let mut model = quantized.model;
-    model.path = desk.directory.file(MODEL_FILE);
-    model.sha256 = hash::sha256_bytes(&bytes);
-    model.bytes = bytes.len() as u64;
+    let statistics = checkpoint.statistics;
     let images = statistics.images() as usize;
     let summary = CalibrationSummary {
         images,
@@ -74,7 +64,20 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject) -> Result<Calibrated, 
         images_per_second: images as f64 / seconds,
         peak_rss_bytes: host::peak_rss_bytes(),
     };
-    Ok(Calibrated { model, layers: quantized.layers, summary, unreadable: checkpoint.unreadable })
+    let recipe = recipe::run(desk, subject, parent, &placement, &statistics, options)?;
+    let model = write(desk, &recipe.quantized)?;
+    Ok(Calibrated { model, placement, statistics, recipe, summary, unreadable: checkpoint.unreadable })
+}
+
+/// Puts the model into the run directory.
+pub(in crate::run) fn write(desk: &Desk, quantized: &Quantized) -> Result<Model, RunError> {
+    let bytes = quantized.model.encode();
+    desk.write(MODEL_FILE, &bytes)?;
+    let mut model = quantized.model.clone();
+    model.path = desk.directory.file(MODEL_FILE);
+    model.sha256 = hash::sha256_bytes(&bytes);
+    model.bytes = bytes.len() as u64;
+    Ok(model)
 }
 
 fn options(plan: &Plan) -> Options {

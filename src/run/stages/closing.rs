@@ -9,31 +9,36 @@ use crate::dataset::{self, Dataset};
 use crate::kernels::Isa;
 use crate::project::hash;
 use crate::project::host::Host;
+use crate::quantize::LayerSensitivity;
 use crate::run::RunError;
 use crate::run::directory::ARTIFACTS;
 use crate::run::events::{Event, Stage};
 use crate::run::gates;
 use crate::run::performance::Performance;
 use crate::run::summary::{
-    FileRecord, HostSummary, MANIFEST_SCHEMA, Manifest, ModelSummary, SCHEMA, Summary,
+    FileRecord, HostSummary, MANIFEST_SCHEMA, Manifest, ModelSummary, SCHEMA, Summary, TradeoffSummary,
 };
 use crate::run::worker::Desk;
 
 /// Operators with weights, which are the layers that people count.
 const WEIGHTED: [&str; 3] = ["Conv", "Gemm", "MatMul"];
 
-pub(in crate::run) fn run(
-    desk: &Desk,
-    subject: &Subject,
-    calibrated: &Calibrated,
-    optimized: &Optimized,
-    performance: &Performance,
-    evaluated: &Evaluated,
-) -> Result<Summary, RunError> {
+/// What the stages made.
+pub(in crate::run) struct Results<'a> {
+    pub calibrated: &'a Calibrated,
+    pub optimized: &'a Optimized,
+    pub performance: &'a Performance,
+    pub sensitivity: &'a [LayerSensitivity],
+    pub tradeoff: Option<TradeoffSummary>,
+    pub evaluated: &'a Evaluated,
+}
+
+pub(in crate::run) fn run(desk: &Desk, subject: &Subject, results: &Results) -> Result<Summary, RunError> {
+    let Results { calibrated, optimized, performance, evaluated, .. } = results;
     let reports = evaluated.reports.summary();
     let gates = gates::evaluate(&desk.plan.gates, &performance.speedup, &reports);
     gates.iter().for_each(|gate| desk.emit(Event::Gate(gate.clone())));
-    let weighted = calibrated.layers.iter().filter(|l| WEIGHTED.contains(&l.op_type.as_str()));
+    let weighted = calibrated.layers().iter().filter(|l| WEIGHTED.contains(&l.op_type.as_str()));
     let layers = weighted.clone().count();
     let summary = Summary {
         schema: SCHEMA.into(),
@@ -59,12 +64,13 @@ pub(in crate::run) fn run(
         performance: performance.rows.clone(),
         speedup: performance.speedup.clone(),
         engines: performance.engines.clone(),
+        tradeoff: results.tradeoff.clone(),
         reports,
         gates,
         warnings: desk.warnings(),
     };
     desk.write_json("manifest.json", &manifest(desk, subject, &summary)?)?;
-    desk.write("report.html", &html(desk, subject, calibrated, performance, evaluated, &summary)?)?;
+    desk.write("report.html", &html(desk, subject, results, &summary)?)?;
     desk.write_json("summary.json", &summary)?;
     desk.emit(Event::Result {
         speedup: summary.speedup.first().map(|s| s.ratio),
@@ -81,28 +87,29 @@ pub(in crate::run) fn host() -> HostSummary {
     HostSummary { cpu: host.cpu, isa, cores: host.cores }
 }
 
-fn html(
-    desk: &Desk,
-    subject: &Subject,
-    calibrated: &Calibrated,
-    performance: &Performance,
-    evaluated: &Evaluated,
-    summary: &Summary,
-) -> Result<Vec<u8>, RunError> {
+fn html(desk: &Desk, subject: &Subject, results: &Results, summary: &Summary) -> Result<Vec<u8>, RunError> {
+    let Results { calibrated, performance, evaluated, sensitivity, .. } = results;
     let plan = desk.plan;
     let mut calibration = vec![
         fact("images", summary.calibration.images),
         fact("folder", subject.calibration.root.display()),
-        fact("preset", format!("{:?}", plan.optimize.preset).to_lowercase()),
-        fact("bias correction", format!("{:?}", plan.optimize.bias_correction).to_lowercase()),
+        fact("recipe", calibrated.recipe.in_words()),
+    ];
+    if let Some(tradeoff) = &summary.tradeoff {
+        calibration.push(fact("accuracy_aware", tradeoff.in_words()));
+        if !tradeoff.fp32_layers.is_empty() {
+            calibration.push(fact("kept in FP32 for accuracy", tradeoff.fp32_layers.join(", ")));
+        }
+    }
+    calibration.extend([
         fact(
             "speed",
             format!("{:.1} images/s on {} threads", summary.calibration.images_per_second, plan.threads),
         ),
         fact("peak memory", format!("{:.0} MB", summary.calibration.peak_rss_bytes as f64 / 1e6)),
-    ];
+    ]);
     let unquantized: Vec<&str> =
-        calibrated.layers.iter().filter(|l| !l.quantized).map(|l| l.op_type.as_str()).collect();
+        calibrated.layers().iter().filter(|l| !l.quantized).map(|l| l.op_type.as_str()).collect();
     if !unquantized.is_empty() {
         calibration.push(fact("nodes in FP32", unquantized.join(", ")));
     }
@@ -122,6 +129,7 @@ fn html(
         parent: &summary.parent,
         optimized: &summary.optimized,
         performance,
+        sensitivity,
         gates: &summary.gates,
         reports: &evaluated.reports,
         classes: subject.classes(),

@@ -9,5 +9,8 @@ pub(super) mod load;
 pub(super) mod measure;
 pub(super) mod page;
 pub(super) mod prepare;
+pub(super) mod recipe;
 pub(super) mod report;
+pub(super) mod sensitivity;
+pub(super) mod tradeoff;
 pub(super) mod verify;

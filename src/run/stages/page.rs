@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::report::MAX_CARDS;
 use crate::measure::{FormatShare, LayerRow};
+use crate::quantize::LayerSensitivity;
 use crate::report::Reports;
 use crate::report::html::{self, Fact, Page, Thumbnail};
 use crate::run::performance::{Best, EngineRecord, LoadRecord, Performance};
@@ -16,6 +17,7 @@ pub(in crate::run) struct Facts<'a> {
     pub parent: &'a ModelSummary,
     pub optimized: &'a ModelSummary,
     pub performance: &'a Performance,
+    pub sensitivity: &'a [LayerSensitivity],
     pub gates: &'a [GateResult],
     pub reports: &'a Reports,
     pub classes: &'a [String],
@@ -44,7 +46,7 @@ pub(in crate::run) fn render(facts: &Facts) -> Result<Vec<u8>, crate::report::Re
         best: facts.performance.best.iter().map(best).collect(),
         loads: facts.performance.loads.iter().map(load).collect(),
         gates: facts.gates.iter().map(gate).collect(),
-        layers: facts.performance.layers.iter().map(layer).collect(),
+        layers: facts.performance.layers.iter().map(|row| layer(row, facts.sensitivity)).collect(),
         reports: facts.reports,
         classes: facts.classes,
         thumbnails: facts.thumbnails,
@@ -102,7 +104,8 @@ fn gate(gate: &GateResult) -> html::Gate {
     html::Gate { name: gate.name.clone(), limit: gate.limit, value: gate.value, passed: gate.passed }
 }
 
-fn layer(row: &LayerRow) -> html::LayerRow {
+fn layer(row: &LayerRow, sensitivity: &[LayerSensitivity]) -> html::LayerRow {
+    let sensitivity = sensitivity.iter().find(|s| s.node == row.name);
     let precision = |time: &Option<crate::measure::LayerTime>| {
         time.as_ref().map_or(String::new(), |t| t.precision.name().to_string())
     };
@@ -115,6 +118,8 @@ fn layer(row: &LayerRow) -> html::LayerRow {
         parent_us: row.parent.as_ref().map(|t| t.median_us),
         optimized_us: row.optimized.as_ref().map(|t| t.median_us),
         macs: macs(&row.parent).max(macs(&row.optimized)),
+        alone_db: sensitivity.and_then(|s| s.alone_db),
+        in_place_db: sensitivity.and_then(|s| s.in_place_db),
         note: row.note.clone().unwrap_or_default(),
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ndarray::Array3;
 
-use crate::dataset::{self, Dataset, DatasetSpec, Preprocess};
+use crate::dataset::{self, Dataset, DatasetSpec, PrefetchOptions, Preprocess, prefetch};
 use crate::model::simplify::simplify;
 use crate::model::{Dim, Model, check};
 use crate::progress::Progress;
@@ -33,6 +33,22 @@ impl Subject {
     /// Class names by index; empty if there are none.
     pub fn classes(&self) -> &[String] {
         self.dataset.classes.as_deref().unwrap_or(&[])
+    }
+
+    /// At most `count` of the calibration images, spread evenly over them and preprocessed; those that can't
+    /// be read are left out.
+    pub fn some_calibration_images(&self, count: usize, threads: usize) -> Vec<Array3<f32>> {
+        let part = self.calibration.subset(count);
+        let loaded = prefetch(&part, &self.preprocess, PrefetchOptions { threads, depth: 2 * threads });
+        let readable = loaded.filter_map(|loaded| loaded.image.ok());
+        readable.filter(|image| misfit(image, self.sample.shape()).is_none()).collect()
+    }
+
+    /// The readable calibration images, preprocessed, in order.
+    pub fn calibration_images(&self) -> impl Iterator<Item = Array3<f32>> + '_ {
+        let loaded =
+            self.calibration.items.iter().filter_map(|i| dataset::load(&i.path, &self.preprocess).ok());
+        loaded.filter(|image| misfit(image, self.sample.shape()).is_none())
     }
 }
 

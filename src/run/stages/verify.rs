@@ -3,8 +3,7 @@
 
 use super::baseline::{Parent, batch_of};
 use super::calibrate::Calibrated;
-use super::prepare::{Subject, misfit};
-use crate::dataset;
+use super::prepare::Subject;
 use crate::engine::builtin::{self, Builtin};
 use crate::engine::{Engine, LoadOptions, Session};
 use crate::model::Model;
@@ -44,7 +43,7 @@ fn verify(
     let model = Model::load(&calibrated.model.path)?;
     let session = Builtin.load(&model, &LoadOptions::default())?;
     for unfused in builtin::unfused(&model)? {
-        let in_int8 = calibrated.layers.iter().any(|l| l.node == unfused.node && l.quantized);
+        let in_int8 = calibrated.layers().iter().any(|l| l.node == unfused.node && l.quantized);
         if in_int8 {
             progress.warn(&format!(
                 "node '{}' ({}) was quantized but runs in FP32: {}",
@@ -54,10 +53,7 @@ fn verify(
     }
     let (mut first, mut second) = (parent.session.spawn()?, session.spawn()?);
     let mut samples: Vec<Vec<f32>> = Vec::new();
-    let readable = subject.calibration.items.iter();
-    let readable = readable.filter_map(|i| dataset::load(&i.path, &subject.preprocess).ok());
-    let readable = readable.filter(|i| misfit(i, subject.sample.shape()).is_none()).take(IMAGES);
-    for (done, image) in readable.enumerate() {
+    for (done, image) in subject.calibration_images().take(IMAGES).enumerate() {
         let input = [batch_of(&image, 1)?];
         let (p, s) = (first.run(&input)?, second.run(&input)?);
         if p.len() != s.len() {

@@ -1,6 +1,7 @@
 //! The `calib8` command: parse, run, map the result to an exit code.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use calib8::cli::{self, Cli};
@@ -13,7 +14,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Some(command) => cli::execute(command),
-        None if io::stdin().is_terminal() && io::stdout().is_terminal() => workbench(),
+        None if io::stdin().is_terminal() && io::stdout().is_terminal() => {
+            workbench(cli.workspace.as_deref())
+        }
         None => {
             // Nobody sits there: the same answer as to a command that is missing.
             let _ = write!(io::stderr(), "{}", Cli::command().render_help());
@@ -27,8 +30,11 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-fn workbench() -> anyhow::Result<u8> {
-    Ok(match tui::open()? {
+fn workbench(workspace: Option<&Path>) -> anyhow::Result<u8> {
+    let end = tui::open(workspace)?;
+    // Where the terminal is gone, there is nobody to tell.
+    let _ = write!(io::stdout(), "{}", cli::sanitized(&end.farewell));
+    Ok(match end.exit {
         Exit::Quit => 0,
         Exit::Hangup => 129,
         Exit::Terminated => 143,

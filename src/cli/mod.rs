@@ -19,17 +19,18 @@ pub mod logs;
 pub mod measure_load;
 pub mod measure_raw;
 pub mod optimize;
-mod progress_bar;
+pub(crate) mod progress_bar;
 pub mod projects;
 pub mod ps;
 mod queue;
 pub mod redo;
 pub mod run;
 mod runs;
-mod summary_text;
+pub(crate) mod summary_text;
 pub mod worker;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
@@ -55,6 +56,9 @@ pub struct Cli {
     /// What to do; without it, the workbench opens.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Folder of the workbench's projects; $CALIB8_WORKSPACE or the user's data folder if left out
+    #[arg(long, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
 }
 
 /// The subcommands.
@@ -160,7 +164,7 @@ pub fn error_text(error: &anyhow::Error) -> String {
 }
 
 /// Control characters, which may come from file names and models, as escapes; lines stay.
-pub(crate) fn sanitized(text: &str) -> String {
+pub fn sanitized(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\n' { clean.extend(c.escape_unicode()) } else { clean.push(c) }

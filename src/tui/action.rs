@@ -34,6 +34,8 @@ pub enum Action {
     Suspend,
     /// Steps back; quits where there is nothing to step back from.
     Back,
+    /// Steps back, and never quits.
+    Leave,
     /// Quits.
     Quit,
     /// Moves the cursor of the list or form in front.
@@ -141,7 +143,8 @@ const EVERYWHERE: &[Spec] = &[
         "stop calib8 and give the shell back; fg returns",
     ),
     everywhere(Action::Help, "help", &["?", "f1"], Some("help"), "show all keys; type to search, Enter runs"),
-    everywhere(Action::Back, "back", &["q", "esc"], Some("quit"), "step back, or quit; runs go on"),
+    everywhere(Action::Leave, "leave", &["esc"], None, "step back"),
+    everywhere(Action::Back, "back", &["q"], Some("quit"), "step back, or quit; runs go on"),
     everywhere(Action::Quit, "quit", &["ctrl-c"], None, "quit at once; runs go on"),
 ];
 
@@ -193,6 +196,7 @@ impl Action {
             | Action::Redraw
             | Action::Suspend
             | Action::Back
+            | Action::Leave
             | Action::Quit => Ok(()),
         }
     }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::keymap::Keymap;
 use super::overlay::Overlay;
+use super::snapshot::Snapshot;
 use super::tabs::{TabState, optimize, performance, projects, report};
 use super::theme::Theme;
+use crate::project::workspace::Workspace;
 
 /// How long a hint stays, such as the reason why a key can't act.
 pub const HINT_TIME: Duration = Duration::from_secs(2);
@@ -56,7 +58,7 @@ pub enum Exit {
     Quit,
     /// The terminal went away.
     Hangup,
-    /// Something sent SIGTERM.
+    /// Something sent SIGTERM or SIGINT.
     Terminated,
 }
 
@@ -106,6 +108,12 @@ pub struct App {
     pub keymap: Keymap,
     /// The machine in a few words, for the header.
     pub host: String,
+    /// Where everything is kept.
+    pub workspace: Workspace,
+    /// What it held when it was last read.
+    pub snapshot: Snapshot,
+    /// Whether it was read yet.
+    pub loaded: bool,
     /// What the tabs beside Projects are about.
     pub subject: Option<Subject>,
     /// What lies over the tab.
@@ -130,7 +138,7 @@ pub struct App {
 
 impl App {
     /// The workbench as it opens, before anything was read from disk.
-    pub fn new(host: String, theme: Theme, keymap: Keymap) -> Self {
+    pub fn new(workspace: Workspace, host: String, theme: Theme, keymap: Keymap) -> Self {
         App {
             size: (0, 0),
             now: Duration::ZERO,
@@ -138,6 +146,9 @@ impl App {
             theme,
             keymap,
             host,
+            workspace,
+            snapshot: Snapshot::default(),
+            loaded: false,
             subject: None,
             overlay: None,
             hint: None,

@@ -231,23 +231,4 @@ mod tests {
         let clash = keymap.clash().unwrap();
         assert_eq!(clash.ids, ["down", "theme"]);
     }
-
-    /// Rewritten by running the tests with `UPDATE_README=1`.
-    #[test]
-    fn the_readme_holds_the_table_of_keys() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-        let readme = std::fs::read_to_string(path).unwrap();
-        let (begin, end) = ("<!-- keys -->\n", "<!-- /keys -->");
-        let (before, rest) = readme.split_once(begin).unwrap();
-        let (table, after) = rest.split_once(end).unwrap();
-        let expected = Keymap::default().markdown();
-        if std::env::var_os("UPDATE_README").is_some() {
-            std::fs::write(path, format!("{before}{begin}{expected}{end}{after}")).unwrap();
-        } else {
-            assert!(
-                table == expected,
-                "the keys of the README are out of date: run the tests with UPDATE_README=1"
-            );
-        }
-    }
 }

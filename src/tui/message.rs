@@ -7,6 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::app::{Level, Subject};
 use super::keymap::Key;
+use super::snapshot::Snapshot;
 use super::tabs::{optimize, performance, projects, report};
 
 /// Something that happened.
@@ -22,6 +23,8 @@ pub enum Msg {
     Time,
     /// An effect has something to say.
     Say(Level, String),
+    /// The workspace holds this now.
+    Workspace(Box<Snapshot>),
     /// The tabs beside Projects are about this from now on.
     Open(Subject),
     /// To the Projects tab.
@@ -43,6 +46,8 @@ pub enum Effect {
     Suspend,
     /// Put text into the clipboard of the user's terminal (OSC 52, which passes through SSH).
     Copy(String),
+    /// Tell of every change of the workspace from now on.
+    Watch,
     /// Of the Projects tab.
     Projects(projects::Effect),
     /// Of the Optimize tab.
@@ -58,6 +63,11 @@ pub enum Effect {
 pub struct Mailer(pub(super) UnboundedSender<Msg>);
 
 impl Mailer {
+    /// Whether somebody still hears.
+    pub fn is_open(&self) -> bool {
+        !self.0.is_closed()
+    }
+
     /// Sends a message; nobody hears it once the workbench has ended.
     pub fn send(&self, msg: Msg) {
         let _ = self.0.send(msg);

@@ -13,12 +13,14 @@
 
 pub mod action;
 pub mod app;
+mod example;
 pub mod keymap;
 pub mod keys_file;
 mod message;
 pub mod overlay;
 pub mod pace;
 mod runtime;
+pub mod snapshot;
 pub mod tabs;
 pub mod terminal;
 pub mod text;
@@ -28,6 +30,7 @@ pub mod view;
 pub mod widgets;
 
 use std::io;
+use std::path::Path;
 
 pub use app::{App, Exit};
 pub use message::{Effect, Mailer, Msg};
@@ -38,7 +41,10 @@ use keys_file::KeysError;
 use pace::Pace;
 use theme::Theme;
 
-use crate::project::host;
+use crate::cli::summary_text;
+use crate::kernels::Isa;
+use crate::project::workspace::Workspace;
+use crate::project::{ProjectError, host};
 
 /// Why the workbench did not open, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -46,16 +52,29 @@ pub enum TuiError {
     /// The user's keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The workspace.
+    #[error(transparent)]
+    Workspace(#[from] ProjectError),
     /// The terminal.
     #[error("the terminal can't be used: {0}")]
     Terminal(#[from] io::Error),
 }
 
-/// Opens the workbench on this terminal and stays until the user leaves.
+/// How a workbench ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Why.
+    pub exit: Exit,
+    /// What to leave on the normal screen: the last result and its folder, or the run at work.
+    pub farewell: String,
+}
+
+/// Opens the workbench on this terminal and stays until the user leaves. The workspace is that of
+/// `folder`, or the user's.
 ///
 /// # Errors
-/// `keys.yaml` is wrong, or the terminal can't be used.
-pub fn open() -> Result<Exit, TuiError> {
+/// `keys.yaml` is wrong, the workspace is a file, or the terminal can't be used.
+pub fn open(folder: Option<&Path>) -> Result<End, TuiError> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let keymap = match keys_file::default_path(variable) {
         Some(path) => keys_file::load(&path)?,
@@ -64,17 +83,43 @@ pub fn open() -> Result<Exit, TuiError> {
     // crossterm 0.29 resets bold and reverse with an empty sequence where NO_COLOR is set
     // (crossterm#1069); the theme takes care of NO_COLOR instead.
     crossterm::style::force_color_output(true);
-    let mut app = App::new(host::hostname(), Theme::of_environment(variable), keymap);
+    let root = folder.map_or_else(Workspace::default_root, |folder| Ok(folder.to_path_buf()))?;
+    let mut app = App::new(Workspace::open(&root)?, machine(), Theme::of_environment(variable), keymap);
     let exit = {
         let _guard = terminal::Guard::enter()?;
         runtime::run(&mut app, Pace::of_environment(variable), terminal::synchronized(variable))
     };
-    match exit {
-        Ok(exit) => Ok(exit),
+    let exit = match exit {
+        Ok(exit) => exit,
         // What fails after the terminal was taken is the terminal itself: it has gone away.
-        Err(error) if gone(&error) => Ok(Exit::Hangup),
-        Err(error) => Err(error.into()),
+        Err(error) if gone(&error) => Exit::Hangup,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(End { exit, farewell: farewell(&app) })
+}
+
+/// The machine in a few words.
+fn machine() -> String {
+    let isa = Isa::available().first().map_or("", |isa| isa.name());
+    format!("{} · {} cores · {isa}", host::hostname(), host::cores())
+}
+
+/// The last result and its folder, and what goes on without the workbench.
+fn farewell(app: &App) -> String {
+    let mut text = String::new();
+    let shown = app.optimize.watched.as_ref().or(app.subject.as_ref().map(|subject| &subject.directory));
+    if let Some((project, variant)) = shown.and_then(|directory| app.snapshot.variant(directory))
+        && let Some(summary) = &variant.summary
+    {
+        let name = format!("{}, {}", project.project.name, variant.variant.name);
+        let width = usize::from(app.size.0).max(40);
+        text += &summary_text::render(summary, &name, &variant.variant.path, width);
     }
+    if let Some((project, variant)) = app.snapshot.running() {
+        let (project, name) = (&project.project.name, &variant.variant.name);
+        text += &format!("\n{project}, {name} goes on in {}\n", variant.variant.path.display());
+    }
+    text
 }
 
 fn gone(error: &io::Error) -> bool {

@@ -22,6 +22,8 @@ pub enum Overlay {
     Messages(Messages),
     /// A question before something that can't be taken back at once.
     Confirm(Confirm),
+    /// A text.
+    Page(Page),
 }
 
 /// A searchable list of actions.
@@ -113,6 +115,33 @@ pub struct Confirm {
     pub effects: Vec<Effect>,
 }
 
+/// A text to read.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Its heading.
+    pub title: String,
+    /// Its lines.
+    pub lines: Vec<String>,
+    /// The first line that is seen.
+    pub table: TableState,
+}
+
+impl Page {
+    /// A text from its start.
+    pub fn new(title: String, text: &str) -> Self {
+        let lines: Vec<String> = text.lines().map(str::to_string).collect();
+        let mut table = TableState::default();
+        table.set_len(lines.len());
+        Page { title, lines, table }
+    }
+
+    /// From its end, as one reads a log.
+    pub fn at_end(mut self) -> Self {
+        self.table.step(Move::Last);
+        self
+    }
+}
+
 /// A key while an overlay is open.
 pub(super) fn on_key(app: &mut App, key: Key) -> Vec<Effect> {
     let Some(mut overlay) = app.overlay.take() else { return Vec::new() };
@@ -139,6 +168,11 @@ pub(super) fn on_key(app: &mut App, key: Key) -> Vec<Effect> {
         Overlay::Messages(messages) => match app.keymap.action(key, app.tab) {
             Some(Action::Move(step)) => messages.table.step(step),
             Some(Action::Back | Action::Messages) => return Vec::new(),
+            _ => {}
+        },
+        Overlay::Page(page) => match app.keymap.action(key, app.tab) {
+            Some(Action::Move(step)) => page.table.step(step),
+            Some(Action::Back) => return Vec::new(),
             _ => {}
         },
         Overlay::Confirm(confirm) => match key.code {

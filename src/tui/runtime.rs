@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::app::{App, Exit};
 use super::message::{Effect, Mailer, Msg};
 use super::pace::{Due, Pace};
+use super::snapshot;
 use super::tabs::{optimize, performance, projects, report};
 use super::terminal::{self, Screen};
 use super::update::{start, update};
@@ -45,6 +46,7 @@ struct Loop<'a> {
 struct Signals {
     hangup: Signal,
     terminate: Signal,
+    interrupt: Signal,
     stop: Signal,
     resume: Signal,
 }
@@ -55,6 +57,7 @@ impl Signals {
         Ok(Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
             stop: raw(rustix::process::Signal::TSTP)?,
             resume: raw(rustix::process::Signal::CONT)?,
         })
@@ -83,7 +86,7 @@ impl Loop<'_> {
             Loop { app, screen, sync, started: Instant::now(), due: Due::new(pace), mailer: Mailer(sender) };
         // The first frame comes before anything that takes time.
         this.draw()?;
-        let effects = start(this.app);
+        let effects = start();
         this.execute(effects)?;
         let mut events = EventStream::new();
         loop {
@@ -131,6 +134,7 @@ impl Loop<'_> {
             biased;
             _ = signals.hangup.recv() => Woken::Exit(Exit::Hangup),
             _ = signals.terminate.recv() => Woken::Exit(Exit::Terminated),
+            _ = signals.interrupt.recv() => Woken::Exit(Exit::Terminated),
             _ = signals.stop.recv() => Woken::Stop,
             _ = signals.resume.recv() => Woken::Resume,
             event = events.next() => match event {
@@ -163,7 +167,7 @@ impl Loop<'_> {
 
     fn execute(&mut self, effects: Vec<Effect>) -> io::Result<()> {
         for effect in effects {
-            let mailer = self.mailer.clone();
+            let (workspace, mailer) = (self.app.workspace.clone(), self.mailer.clone());
             match effect {
                 Effect::Redraw => {
                     let size = self.screen.size()?;
@@ -176,8 +180,9 @@ impl Loop<'_> {
                     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)?;
                 }
                 Effect::Copy(text) => terminal::copy(&mut self.screen, &text)?,
-                Effect::Projects(effect) => spawn(move || projects::execute(effect, &mailer)),
-                Effect::Optimize(effect) => spawn(move || optimize::execute(effect, &mailer)),
+                Effect::Watch => spawn(move || snapshot::watch(&workspace, &mailer)),
+                Effect::Projects(effect) => spawn(move || projects::execute(effect, &workspace, &mailer)),
+                Effect::Optimize(effect) => spawn(move || optimize::execute(effect, &workspace, &mailer)),
                 Effect::Performance(effect) => spawn(move || performance::execute(effect, &mailer)),
                 Effect::Report(effect) => spawn(move || report::execute(effect, &mailer)),
             }

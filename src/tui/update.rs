@@ -31,6 +31,12 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
             app.say(level, text);
             Vec::new()
         }
+        Msg::Workspace(snapshot) => {
+            app.snapshot = *snapshot;
+            app.loaded = true;
+            projects::refreshed(app);
+            optimize::refreshed(app)
+        }
         Msg::Open(subject) => {
             app.subject = Some(subject);
             let opened = [performance::opened, report::opened];
@@ -44,8 +50,8 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
 }
 
 /// The effects with which the workbench opens.
-pub fn start(app: &mut App) -> Vec<Effect> {
-    projects::start(app)
+pub fn start() -> Vec<Effect> {
+    vec![Effect::Watch]
 }
 
 fn on_key(app: &mut App, key: Key) -> Vec<Effect> {
@@ -120,6 +126,12 @@ fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         Action::Back => {
             if !app.state_mut().back() {
                 app.exit = Some(Exit::Quit);
+            }
+        }
+        Action::Leave => {
+            if !app.state_mut().back() {
+                let quit = app.keymap.shown(Action::Back);
+                app.hint(format!("nothing is open here; {quit} quits"));
             }
         }
         Action::Quit => app.exit = Some(Exit::Quit),

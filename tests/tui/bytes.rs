@@ -51,7 +51,7 @@ impl Line {
 
 #[test]
 fn a_frame_without_change_is_a_few_bytes_and_moving_the_cursor_few_hundred() {
-    let mut app = app();
+    let mut app = empty();
     press(&mut app, "?");
     let mut line = Line::new();
     let first = line.draw(&app);
@@ -61,4 +61,25 @@ fn a_frame_without_change_is_a_few_bytes_and_moving_the_cursor_few_hundred() {
     press(&mut app, "down");
     let moved = line.draw(&app);
     assert!(moved < 900, "{moved}");
+}
+
+#[test]
+fn an_update_of_progress_is_at_most_300_bytes() {
+    let begin = entries_until(r#""stage":"statistics","done":2"#);
+    for keys in ["", "g down down enter"] {
+        let mut app = filled();
+        press(&mut app, keys);
+        wait(&mut app, 10.0);
+        show(&mut app, workspace(begin));
+        let mut line = Line::new();
+        line.draw(&app);
+        let updates: Vec<usize> = (1..40)
+            .map(|step| {
+                show(&mut app, workspace(begin + step));
+                line.draw(&app)
+            })
+            .collect();
+        let largest = updates.iter().max().unwrap();
+        assert!(*largest <= 300, "{keys:?}: {updates:?}");
+    }
 }

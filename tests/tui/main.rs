@@ -5,6 +5,7 @@
 mod support;
 
 mod bytes;
+mod flows;
 mod keys;
 mod screens;
 mod walks;

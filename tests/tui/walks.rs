@@ -22,7 +22,7 @@ proptest! {
         steps in proptest::collection::vec((any::<prop::sample::Index>(), 1u16..140, 1u16..50), 1..60),
     ) {
         let keys = keys();
-        let mut app = app();
+        let mut app = filled();
         for (key, width, height) in steps {
             update(&mut app, Msg::Key(*key.get(&keys)));
             app.exit = None;
@@ -33,8 +33,8 @@ proptest! {
 
 #[test]
 fn every_tab_and_box_can_be_drawn_at_any_size() {
-    for keys in ["1", "2", "3", "4", "?", ":", "M"] {
-        let mut app = app();
+    for keys in ["1", "2", "3", "4", "?", ":", "M", "n", "R", "d", "o 2", "down down enter", "down enter"] {
+        let mut app = filled();
         press(&mut app, keys);
         for width in 1..70 {
             for height in 1..20 {

@@ -27,11 +27,23 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     let left = Line::from(left);
     let used = left.width() as u16;
     buffer.set_line(area.x, area.y, &left, area.width);
-    let free = usize::from(area.width.saturating_sub(used + 4));
+    let free = usize::from(area.width.saturating_sub(used + 3));
+    let mut right = running(app, free.saturating_sub(2).min(40));
     let host = shorten(&app.host, free);
-    if free >= 12 {
-        let line = Line::styled(host, app.theme.dim);
-        let x = area.right().saturating_sub(line.width() as u16 + 1);
-        buffer.set_line(x, area.y, &line, area.width);
+    if right.width() + host.len() + 3 <= free {
+        right.spans.push(Span::styled(format!("   {host}"), app.theme.dim));
     }
+    let x = area.right().saturating_sub(right.width() as u16 + 1);
+    buffer.set_line(x, area.y, &right, area.width);
+}
+
+/// The run at work, in at most `room` columns: its project, and how much is done.
+fn running(app: &App, room: usize) -> Line<'static> {
+    let Some((project, variant)) = app.snapshot.running() else { return Line::default() };
+    let percent = format!(" {:.0} %", (variant.fraction() * 100.0).floor());
+    let name = match room.checked_sub(percent.len() + 2) {
+        Some(room) if room >= 6 => shorten(&project.project.name, room),
+        _ => String::new(),
+    };
+    Line::styled(format!("▶ {name}{percent}"), app.theme.accent)
 }

@@ -7,8 +7,8 @@ use ratatui::text::{Line, Span};
 use crate::tui::action::Spec;
 use crate::tui::app::{App, Level};
 use crate::tui::keymap::Key;
-use crate::tui::overlay::{Commands, Confirm, Messages, Overlay};
-use crate::tui::text::wrap;
+use crate::tui::overlay::{Commands, Confirm, Messages, Overlay, Page};
+use crate::tui::text::{shorten, wrap};
 use crate::tui::widgets::popup::popup;
 use crate::tui::widgets::table::{self, Column};
 
@@ -19,6 +19,7 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
         Some(Overlay::Commands(commands)) => draw_commands(app, commands, area, buffer),
         Some(Overlay::Messages(messages)) => draw_messages(app, messages, area, buffer),
         Some(Overlay::Confirm(confirm)) => draw_confirm(app, confirm, area, buffer),
+        Some(Overlay::Page(page)) => draw_page(app, page, area, buffer),
     }
 }
 
@@ -89,6 +90,17 @@ fn draw_messages(app: &App, messages: &Messages, area: Rect, buffer: &mut Buffer
             buffer.set_line(inner.x, y, &Line::from(spans), inner.width);
             y += 1;
         }
+    }
+}
+
+fn draw_page(app: &App, page: &Page, area: Rect, buffer: &mut Buffer) {
+    let inner = popup(area, buffer, &app.theme, (120, area.height), &page.title, "Esc closes");
+    let height = usize::from(inner.height);
+    let first = page.table.scrolled(height);
+    for (y, at) in (inner.y..inner.bottom()).zip(first..page.lines.len()) {
+        let line = shorten(&page.lines[at], usize::from(inner.width));
+        let style = if at == page.table.selected() { app.theme.selected } else { app.theme.text };
+        buffer.set_stringn(inner.x, y, line, usize::from(inner.width), style);
     }
 }
 

@@ -110,7 +110,7 @@ impl TableState {
 
     /// The first of `height` rows to show, so that the cursor is among them and the list moves as
     /// little as it can.
-    fn scrolled(&self, height: usize) -> usize {
+    pub fn scrolled(&self, height: usize) -> usize {
         let lowest = (self.selected + 1).saturating_sub(height);
         let offset = self.offset.get().clamp(lowest, self.selected.max(lowest));
         let offset = offset.min(self.len.saturating_sub(height));

@@ -1,48 +1,374 @@
-//! The Optimize tab.
+//! The Optimize tab: the form, and the run that it starts.
 
 mod effect;
+mod form;
 pub mod view;
 
-pub use effect::{Effect, execute};
+use std::path::PathBuf;
 
-use super::TabState;
-use crate::tui::action::{Reason, Spec};
-use crate::tui::app::App;
+use crossterm::event::KeyCode;
+
+pub use effect::{Effect, Estimate, execute};
+pub use form::{Field, Form};
+
+use super::{TabState, projects};
+use crate::project::workspace::Project;
+use crate::run::plan::OptimizeOptions;
+use crate::run::status::Standing;
+use crate::tui::action::{Context, Move, Reason, Spec};
+use crate::tui::app::{App, Level, Tab};
+use crate::tui::keymap::Key;
 use crate::tui::message;
+use crate::tui::overlay::{Overlay, Page};
+use crate::tui::snapshot::VariantEntry;
 
 /// What the tab holds.
 #[derive(Debug, Clone, Default)]
-pub struct State {}
+pub struct State {
+    /// The form, once a project was chosen.
+    pub form: Option<Form>,
+    /// The run directory that is watched instead of the form.
+    pub watched: Option<PathBuf>,
+    /// What the form's run would take.
+    pub estimate: Estimated,
+    /// The queued run that was asked to begin, and does not yet show that it has. One that could not
+    /// stays here, so that it is asked once.
+    beginning: Option<PathBuf>,
+    /// A run is being started, and will soon be seen.
+    starting: bool,
+}
 
-impl TabState for State {}
+/// What is known of the time and memory of a run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Estimated {
+    /// Nothing was asked.
+    #[default]
+    Nothing,
+    /// It is being found out; `true` if the form has changed since.
+    Busy(bool),
+    /// This.
+    Known(Estimate),
+    /// It would fail.
+    Fails(String),
+}
+
+impl TabState for State {
+    fn movable(&self) -> Result<(), Reason> {
+        match (&self.form, &self.watched) {
+            (Some(_), None) => Ok(()),
+            (_, Some(_)) => Err("a run is shown; b leaves it in the background".into()),
+            (None, None) => Err("no project is chosen; choose one in Projects".into()),
+        }
+    }
+
+    fn step(&mut self, step: Move) -> Vec<message::Effect> {
+        if let Some(form) = &mut self.form {
+            let last = Field::ALL.len() - 1;
+            form.field = match step {
+                Move::Up => form.field.saturating_sub(1),
+                Move::Down => (form.field + 1).min(last),
+                Move::First | Move::PageUp => 0,
+                Move::Last | Move::PageDown => last,
+            };
+        }
+        Vec::new()
+    }
+
+    fn back(&mut self) -> bool {
+        self.form.is_some() && self.watched.take().is_some()
+    }
+
+    fn typing(&self) -> bool {
+        self.watched.is_none() && self.form.as_ref().is_some_and(|form| form.editing)
+    }
+
+    fn on_key(&mut self, key: Key) -> Vec<message::Effect> {
+        let Some(form) = &mut self.form else { return Vec::new() };
+        match key.code {
+            KeyCode::Esc | KeyCode::Enter => {
+                form.editing = false;
+                return self.estimate();
+            }
+            _ => {
+                let at = form.field;
+                if form.inputs[at].on_key(key) {
+                    form.edited();
+                }
+            }
+        }
+        Vec::new()
+    }
+}
+
+impl State {
+    /// Asks what the run of the form would take; one question at a time, as it costs an inference.
+    fn estimate(&mut self) -> Vec<message::Effect> {
+        let Some(form) = &self.form else { return Vec::new() };
+        match form.options() {
+            Err(text) => self.estimate = Estimated::Fails(text),
+            Ok(_) if matches!(self.estimate, Estimated::Busy(_)) => self.estimate = Estimated::Busy(true),
+            Ok(options) => {
+                self.estimate = Estimated::Busy(false);
+                let effect = Effect::Estimate(Box::new(form.project.clone()), Box::new(options));
+                return vec![message::Effect::Optimize(effect)];
+            }
+        }
+        Vec::new()
+    }
+}
 
 /// What can be done here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {}
+#[allow(missing_docs, reason = "the table below says what each does")]
+pub enum Action {
+    Edit,
+    Previous,
+    Next,
+    Start,
+    Write,
+    Cancel,
+    Background,
+    Log,
+}
+
+const fn spec(
+    action: Action,
+    id: &'static str,
+    keys: &'static [&'static str],
+    hint: Option<&'static str>,
+    description: &'static str,
+) -> Spec {
+    let context = Context::Tab(Tab::Optimize);
+    Spec { action: crate::tui::action::Action::Optimize(action), id, description, keys, context, hint }
+}
 
 /// The tab's part of the table of actions.
-pub const ACTIONS: &[Spec] = &[];
+pub const ACTIONS: &[Spec] = &[
+    spec(
+        Action::Start,
+        "run",
+        &["r"],
+        Some("run"),
+        "start the run of the form, or go on with an interrupted one",
+    ),
+    spec(
+        Action::Edit,
+        "edit",
+        &["enter"],
+        Some("edit"),
+        "edit the field under the cursor, or take the next choice",
+    ),
+    spec(Action::Next, "next-choice", &["right", "l", "space"], Some("choose"), "take the next choice"),
+    spec(Action::Previous, "previous-choice", &["left", "h"], None, "take the choice before"),
+    spec(
+        Action::Write,
+        "write-yaml",
+        &["w"],
+        Some("write YAML"),
+        "write the form as a run file into this folder",
+    ),
+    spec(
+        Action::Cancel,
+        "cancel",
+        &["c"],
+        Some("cancel"),
+        "stop the run; what is done stays, r goes on with it",
+    ),
+    spec(
+        Action::Background,
+        "background",
+        &["b"],
+        Some("background"),
+        "leave the run at work and go back to the form",
+    ),
+    spec(Action::Log, "log", &["L"], Some("log"), "show the log of the run"),
+];
+
+/// The run that is watched.
+pub fn watched(app: &App) -> Option<&VariantEntry> {
+    let directory = app.optimize.watched.as_ref()?;
+    app.snapshot.variant(directory).map(|(_, variant)| variant)
+}
 
 impl Action {
     /// Whether it can be done now.
     ///
     /// # Errors
     /// Why not.
-    pub fn enabled(self, _app: &App) -> Result<(), Reason> {
-        match self {}
+    pub fn enabled(self, app: &App) -> Result<(), Reason> {
+        let no = |reason: &'static str| Err(Reason::Borrowed(reason));
+        let form = app.optimize.form.is_some();
+        match (self, watched(app)) {
+            (Action::Edit | Action::Previous | Action::Next | Action::Write, Some(_)) => {
+                no("a run is shown; b goes back to the form")
+            }
+            (Action::Edit | Action::Previous | Action::Next | Action::Write | Action::Start, None) => {
+                match &app.optimize.estimate {
+                    _ if !form => no("no project is chosen; choose one in Projects"),
+                    Estimated::Fails(_) if matches!(self, Action::Start | Action::Write) => {
+                        no("the form has a mistake, which is said below it")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            (Action::Start, Some(run)) => match run.standing {
+                Standing::Interrupted | Standing::Failed | Standing::Waiting => Ok(()),
+                Standing::Running => no("it is at work"),
+                Standing::Finished(_) => no("it is finished; b goes back to the form"),
+            },
+            (Action::Cancel | Action::Background | Action::Log, None) => no("no run is shown"),
+            (Action::Cancel, Some(run)) if run.standing != Standing::Running => no("it is not at work"),
+            _ => Ok(()),
+        }
     }
 }
 
 /// What effects answer.
 #[derive(Debug, Clone)]
-pub enum Msg {}
+pub enum Msg {
+    /// What the run of the form would take.
+    Estimated(Result<Estimate, String>),
+    /// The images to calibrate on that lie beside those of this project.
+    Calibration {
+        /// Id of the project.
+        project: String,
+        /// The folder; empty if there is none.
+        folder: String,
+    },
+    /// The run of the form has begun or stands in the queue, in this directory.
+    Started(PathBuf, String),
+    /// Another run has begun.
+    Begun(String),
+    /// It could not begin.
+    NotStarted(String),
+    /// The log of a run.
+    Log(Page),
+}
 
 /// Takes an answer in.
-pub fn update(_app: &mut App, msg: Msg) -> Vec<message::Effect> {
-    match msg {}
+pub fn update(app: &mut App, msg: Msg) -> Vec<message::Effect> {
+    match msg {
+        Msg::Estimated(result) => {
+            let again = app.optimize.estimate == Estimated::Busy(true);
+            app.optimize.estimate = result.map_or_else(Estimated::Fails, Estimated::Known);
+            if again {
+                return app.optimize.estimate();
+            }
+        }
+        Msg::Calibration { project, folder } => {
+            if let Some(entry) = app.snapshot.project(&project) {
+                app.optimize.form = Some(Form::new(entry.project.clone(), &folder));
+                app.optimize.estimate = Estimated::Nothing;
+                return app.optimize.estimate();
+            }
+        }
+        Msg::Started(directory, text) => {
+            app.optimize.starting = false;
+            app.optimize.watched = Some(directory);
+            app.say(Level::Done, text);
+        }
+        Msg::Begun(text) => app.say(Level::Done, text),
+        Msg::NotStarted(text) => {
+            app.optimize.starting = false;
+            app.say(Level::Error, text);
+        }
+        Msg::Log(page) => app.overlay = Some(Overlay::Page(page)),
+    }
+    Vec::new()
+}
+
+/// The workspace was read anew: a run that has its turn begins.
+pub fn refreshed(app: &mut App) -> Vec<message::Effect> {
+    // A run that is being started is not seen at work yet, and must not be taken for a queued one.
+    let free = !app.optimize.starting && app.snapshot.running().is_none();
+    let Some(next) = app.snapshot.queued().filter(|_| free) else {
+        app.optimize.beginning = None;
+        return Vec::new();
+    };
+    let directory = next.variant.path.clone();
+    if app.optimize.beginning.as_ref() == Some(&directory) {
+        return Vec::new();
+    }
+    app.optimize.beginning = Some(directory.clone());
+    vec![message::Effect::Optimize(Effect::Begin(directory))]
+}
+
+/// Shows the form for a project.
+pub fn open_form(app: &mut App, project: &str) -> Vec<message::Effect> {
+    app.tab = Tab::Optimize;
+    app.optimize.watched = None;
+    let Some(entry) = app.snapshot.project(project) else { return Vec::new() };
+    let dataset = entry.project.definition.dataset.path.clone();
+    vec![message::Effect::Optimize(Effect::FindCalibration { project: project.to_string(), dataset })]
+}
+
+/// Shows a run.
+pub fn watch(app: &mut App, directory: PathBuf) -> Vec<message::Effect> {
+    app.tab = Tab::Optimize;
+    app.optimize.watched = Some(directory);
+    Vec::new()
+}
+
+/// Goes on with a run, and shows it.
+pub fn resume(app: &mut App, directory: PathBuf) -> Vec<message::Effect> {
+    let mut effects = watch(app, directory.clone());
+    effects.push(message::Effect::Optimize(Effect::Begin(directory)));
+    effects
 }
 
 /// Does an action that is enabled.
-pub fn perform(_app: &mut App, action: Action) -> Vec<message::Effect> {
-    match action {}
+pub fn perform(app: &mut App, action: Action) -> Vec<message::Effect> {
+    let effect = |effect| vec![message::Effect::Optimize(effect)];
+    let directory = app.optimize.watched.clone().filter(|_| watched(app).is_some());
+    match (action, directory) {
+        (Action::Start, Some(directory)) => return effect(Effect::Begin(directory)),
+        (Action::Start | Action::Write, None) => {
+            let Some((project, options)) = chosen(app) else { return Vec::new() };
+            let wait = app.snapshot.running().is_some();
+            app.optimize.starting = action == Action::Start;
+            return effect(match action {
+                Action::Start => Effect::Start { project, options, wait },
+                _ => Effect::Write(project, options),
+            });
+        }
+        (Action::Edit, None) => {
+            if let Some(form) = &mut app.optimize.form
+                && form.here().choices().is_empty()
+            {
+                form.editing = true;
+            } else {
+                return perform(app, Action::Next);
+            }
+        }
+        (Action::Next | Action::Previous, None) => {
+            let turned = app.optimize.form.as_mut().map(|form| form.turn(action == Action::Next));
+            match turned {
+                Some(Err(reason)) => app.hint(reason),
+                _ => return app.optimize.estimate(),
+            }
+        }
+        (Action::Cancel, Some(directory)) => return effect(Effect::Cancel(directory)),
+        (Action::Background, Some(_)) => {
+            app.optimize.watched = None;
+            if app.optimize.form.is_none() {
+                app.tab = Tab::Projects;
+                projects::refreshed(app);
+            }
+        }
+        (Action::Log, Some(directory)) => return effect(Effect::Log(directory)),
+        _ => {}
+    }
+    Vec::new()
+}
+
+/// The project and the options of the form, or a word on what is wrong with it.
+fn chosen(app: &mut App) -> Option<(Box<Project>, Box<OptimizeOptions>)> {
+    let form = app.optimize.form.as_ref()?;
+    match form.options() {
+        Ok(options) => Some((Box::new(form.project.clone()), Box::new(options))),
+        Err(text) => {
+            app.hint(text);
+            None
+        }
+    }
 }

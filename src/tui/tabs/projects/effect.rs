@@ -1,12 +1,162 @@
 //! What the Projects tab does outside of the loop.
 
-use crate::tui::message::Mailer;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::import::{self, Draft};
+use super::tree::Row;
+use super::{Msg, import::Listing};
+use crate::project::workspace::{NewProject, Project, Variant, Workspace};
+use crate::project::{ProjectError, atomic};
+use crate::run::launch;
+use crate::tui::app::Level;
+use crate::tui::example;
+use crate::tui::message::{self, Mailer};
+use crate::tui::overlay::Page;
+
+/// What of a variant is exported.
+const EXPORTED: [&str; 3] = ["model.int8.onnx", "manifest.json", "summary.json"];
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Effect {}
+pub enum Effect {
+    /// Make a project of the bundled example.
+    Example,
+    /// Give a row another name.
+    Rename(Row, String),
+    /// Move a row to the trash.
+    Delete(Row),
+    /// Copy the INT8 model of this run directory to a folder.
+    Export(PathBuf, PathBuf),
+    /// Show what a model holds.
+    Inspect(PathBuf),
+    /// List what a path may be completed to.
+    List(String),
+    /// Find labels and class names beside images and model.
+    Find {
+        /// The images.
+        images: String,
+        /// The model.
+        model: String,
+    },
+    /// Make a project.
+    Create(Draft),
+}
 
 /// Does it, on a thread of its own.
-pub fn execute(effect: Effect, _mailer: &Mailer) {
-    match effect {}
+pub fn execute(effect: Effect, workspace: &Workspace, mailer: &Mailer) {
+    let answer = |msg| mailer.send(message::Msg::Projects(msg));
+    let say = |result: Result<String, String>| match result {
+        Ok(text) => mailer.send(message::Msg::Say(Level::Done, text)),
+        Err(text) => mailer.send(message::Msg::Say(Level::Error, text)),
+    };
+    match effect {
+        Effect::Example => answer(match example(workspace) {
+            Ok(project) => made(&project),
+            Err(error) => Msg::NotMade(error.to_string()),
+        }),
+        Effect::Rename(row, name) => say(rename(workspace, &row, &name).map_err(|error| error.to_string())),
+        Effect::Delete(row) => say(delete(workspace, &row).map_err(|error| error.to_string())),
+        Effect::Export(directory, folder) => {
+            say(export(&directory, &folder).map_err(|error| error.to_string()));
+        }
+        Effect::Inspect(model) => match inspect(&model) {
+            Ok(page) => answer(Msg::Page(page)),
+            Err(text) => say(Err(text)),
+        },
+        Effect::List(text) => {
+            let listing = Listing::of(&text);
+            answer(Msg::Import(import::Msg::Listed(listing)));
+        }
+        Effect::Find { images, model } => {
+            answer(Msg::Import(import::Msg::Found(import::find(&images, &model))));
+        }
+        Effect::Create(draft) => match draft.check().and_then(|new| create(workspace, &new)) {
+            Ok(project) => answer(made(&project)),
+            Err(text) => answer(Msg::Import(import::Msg::Refused(text))),
+        },
+    }
+}
+
+fn made(project: &Project) -> Msg {
+    let text = format!("made the project {} in {}", project.name, project.path.display());
+    Msg::Made { id: project.id.clone(), text }
+}
+
+fn create(workspace: &Workspace, new: &NewProject) -> Result<Project, String> {
+    workspace.create(new).map_err(|error| error.to_string())
+}
+
+fn example(workspace: &Workspace) -> Result<Project, ProjectError> {
+    let folder = example::unpack(workspace.root())?;
+    workspace.create(&NewProject { name: "example".into(), definition: example::definition(&folder) })
+}
+
+fn rename(workspace: &Workspace, row: &Row, name: &str) -> Result<String, ProjectError> {
+    match row {
+        Row::Project { id, .. } => {
+            let project = workspace.project(id)?;
+            workspace.rename(&project, name)?;
+            Ok(format!("renamed {} to {name}", project.name))
+        }
+        Row::Variant { project, directory, .. } => {
+            let variant = variant(&workspace.project(project)?, directory)?;
+            workspace.rename_variant(&variant, name)?;
+            Ok(format!("renamed {} to {name}", variant.name))
+        }
+        Row::Unreadable { id } => workspace.project(id).map(|project| project.name),
+    }
+}
+
+fn delete(workspace: &Workspace, row: &Row) -> Result<String, ProjectError> {
+    let (name, place) = match row {
+        Row::Project { id, .. } => {
+            let project = workspace.project(id)?;
+            let place = workspace.trash(&project)?;
+            (project.name, place)
+        }
+        Row::Variant { project, directory, .. } => {
+            let project = workspace.project(project)?;
+            let variant = variant(&project, directory)?;
+            let place = workspace.trash_variant(&project, &variant)?;
+            (variant.name, place)
+        }
+        Row::Unreadable { id } => return workspace.project(id).map(|project| project.name),
+    };
+    Ok(format!("deleted {name}; it is in {}", place.display()))
+}
+
+fn variant(project: &Project, directory: &Path) -> Result<Variant, ProjectError> {
+    let found = project.variants.iter().find(|variant| variant.path == directory).cloned();
+    found.ok_or_else(|| ProjectError::Invalid { path: directory.into(), what: "is gone".into() })
+}
+
+fn export(directory: &Path, folder: &Path) -> Result<String, ProjectError> {
+    let folder = std::path::absolute(folder).map_err(|source| ProjectError::read(folder, source))?;
+    if EXPORTED.iter().any(|name| folder.join(name).exists()) {
+        let what = "already holds an exported model; choose another folder".to_string();
+        return Err(ProjectError::Invalid { path: folder, what });
+    }
+    fs::create_dir_all(&folder).map_err(|source| ProjectError::write(&folder, source))?;
+    for name in EXPORTED {
+        let from = directory.join(name);
+        let bytes = fs::read(&from).map_err(|source| ProjectError::read(&from, source))?;
+        atomic::write(&folder.join(name), &bytes)?;
+    }
+    Ok(format!("exported to {}", folder.display()))
+}
+
+/// What `calib8 inspect` says: in a process of its own, as a model is loaded.
+fn inspect(model: &Path) -> Result<Page, String> {
+    let program = launch::program().map_err(|error| error.to_string())?;
+    let output =
+        Command::new(program).arg("inspect").arg(model).output().map_err(|error| error.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_string();
+    if output.status.success() {
+        let title = model.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Page::new(title, &text(&output.stdout)))
+    } else {
+        Err(text(&output.stderr).trim_start_matches("error: ").to_string())
+    }
 }

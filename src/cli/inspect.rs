@@ -1,5 +1,6 @@
 //! `calib8 inspect`: what a model holds and what of it can become INT8.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::engine::builtin;
 use crate::model::inspect::{Inspection, NodeInfo, PortInfo, inspect};
-use crate::model::{Model, check, printable, simplify::simplify};
+use crate::model::{Model, check, printable, qoperator, simplify::simplify};
 
 /// Show inputs, outputs, operators, size and work of a model, and what can become INT8
 #[derive(Debug, clap::Args)]
@@ -27,13 +28,20 @@ pub struct Args {
 /// # Errors
 /// The model can't be read, or the page can't be written.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    let model = Model::load(&args.model)?;
+    let loaded = Model::load(&args.model)?;
+    let model = qoperator::as_qdq(&loaded);
     let found = inspect(&model)?;
     let page = if args.json {
         // JSON escapes control characters below 0x20; the rest are escaped alike.
         escape_json(&(serde_json::to_string_pretty(&found)? + "\n"))
     } else {
-        page(&model, &found, args.layers)
+        let note = match model {
+            Cow::Owned(_) => {
+                "Written in ONNX Runtime's QOperator format; shown is the QDQ graph that it stands for.\n"
+            }
+            Cow::Borrowed(_) => "",
+        };
+        page(&model, &found, args.layers) + note
     };
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(page.as_bytes()).and_then(|()| stdout.flush()) {

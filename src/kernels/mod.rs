@@ -21,12 +21,14 @@ mod avx2;
 mod avx512_vnni;
 mod broadcast;
 mod buffer;
+mod copy;
 mod depthwise;
 mod elementwise;
 mod float;
 mod gemm;
 mod layout;
 mod pool;
+mod resize;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
@@ -36,11 +38,13 @@ mod windows;
 
 pub use broadcast::{Grid, MulParams, add_broadcast, multiply};
 pub use buffer::{floats, floats_mut};
+pub use copy::{Stride, copy_strided};
 pub use depthwise::DepthwiseWeights;
 pub use elementwise::{add, copy_channels, dequantize_to_nchw, lookup, quantize_nchw};
 pub use float::*;
 pub use gemm::{GemmWeights, PAD};
 pub use pool::{average_pool, global_average_pool, max_pool};
+pub use resize::{Rescale, Tap, resize, resize_f32};
 pub use types::{AddParams, Geometry, Output};
 
 /// Bytes that must follow the last element of an input activation slice. Kernels may load them and ignore

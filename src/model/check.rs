@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tract_onnx::pb::{self, GraphProto, NodeProto, TensorProto, tensor_proto::DataType};
 
-use super::{Model, ModelError, graph as vocabulary, printable, rewrite};
+use super::{Model, ModelError, graph as vocabulary, printable, qoperator, rewrite};
 
 /// The oldest operator set that calib8 takes; older ones broadcast in another way.
 pub const OLDEST_OPSET: i64 = 7;
@@ -180,7 +180,7 @@ fn tensor(tensor: &TensorProto) -> Result<(), String> {
 /// The nodes whose operator nothing here can run, as `(node, operator)`. Operators of a set other
 /// than ONNX's own are among them, except those that are known under the same name.
 pub fn unsupported_operators(model: &Model) -> Vec<(String, String)> {
-    unsupported(model).into_iter().map(|n| (n.name.clone(), n.op_type.clone())).collect()
+    unsupported(model).into_iter().map(|n| (n.name, n.op_type)).collect()
 }
 
 /// Demands that every operator can be run.
@@ -198,11 +198,12 @@ pub fn supported(model: &Model) -> Result<(), ModelError> {
     })
 }
 
-fn unsupported(model: &Model) -> Vec<&NodeProto> {
+fn unsupported(model: &Model) -> Vec<NodeProto> {
+    let model = qoperator::as_qdq(model);
     let register = tract_onnx::onnx().op_register.0;
     // tract looks operators up by name alone; in these sets it means the same operator.
     let known_domain =
         |d: &str| vocabulary::is_default_domain(d) || matches!(d, "com.microsoft" | "ai.onnx.ml");
     let unknown = |n: &&NodeProto| !(register.contains_key(&n.op_type) && known_domain(&n.domain));
-    model.graph().node.iter().filter(unknown).collect()
+    model.graph().node.iter().filter(unknown).cloned().collect()
 }

@@ -214,7 +214,8 @@ pub fn quantizable(node: &NodeProto, is_constant: impl Fn(&str) -> bool) -> Resu
             Err("gives out indices, runs in FP32")
         }
         "Add" | "Mul" | "Concat" | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "ReduceMean"
-        | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => Ok(()),
+        | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" | "Slice" | "Gather" | "Pad"
+        | "DepthToSpace" | "SpaceToDepth" | "Resize" => Ok(()),
         op if function::OPERATORS.contains(&op) => Ok(()),
         "QuantizeLinear" | "DequantizeLinear" => Err("is quantization itself"),
         op if op.starts_with("QLinear") => Err("is quantized already"),

@@ -13,6 +13,8 @@ mod image_input;
 pub mod inspect;
 mod load;
 pub mod opset;
+pub mod qoperator;
+pub mod resize;
 pub mod rewrite;
 pub mod shapes;
 pub mod simplify;

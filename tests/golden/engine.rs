@@ -55,9 +55,14 @@ fn input(stored: &Stored, item: &Value) -> (Vec<usize>, Vec<f32>) {
 #[test]
 #[ignore = "run in a child process by every_tier_equals_onnxruntime_bit_for_bit"]
 fn int8_models_equal_onnxruntime_in_this_tier() {
-    let stored = Stored::open("int8");
+    for stored in ["int8", "qoperator"].map(Stored::open) {
+        equals_bit_for_bit(&stored);
+    }
+}
+
+fn equals_bit_for_bit(stored: &Stored) {
     for item in stored.items() {
-        let (model, (shape, images)) = (load(item), input(&stored, item));
+        let (model, (shape, images)) = (load(item), input(stored, item));
         let (_, expected) = stored.floats(&item["output"]);
         for batch in [1, shape[0]] {
             let found = outputs(&model, &shape, &images, batch);
@@ -86,7 +91,8 @@ fn every_tier_equals_onnxruntime_bit_for_bit() {
 
 #[test]
 fn no_operator_of_onnxruntimes_models_is_left_unfused() {
-    for item in Stored::open("int8").items() {
+    let stored = ["int8", "qoperator"].map(Stored::open);
+    for item in stored.iter().flat_map(Stored::items) {
         let left = unfused(&load(item)).unwrap();
         let told: Vec<String> =
             left.iter().map(|u| format!("{} ({}): {}", u.node, u.op_type, u.reason)).collect();

@@ -6,7 +6,7 @@ use super::program::{
 };
 use super::taps::Taps;
 use crate::kernels::{
-    self, AddParams, DepthwiseWeights, GemmWeights, Geometry, Grid, Isa, MulParams, Output, SLACK,
+    self, AddParams, DepthwiseWeights, GemmWeights, Geometry, Grid, Isa, MulParams, Output, Rescale, SLACK,
 };
 use crate::model::graph;
 use crate::model::pb::TensorProto;
@@ -295,14 +295,15 @@ pub(super) fn run(op: &StepOp, kernel: &Kernel, isa: Isa, inputs: &[&[u8]], out:
                 kernels::global_average_pool(isa, x, *pixels, *channels, from, mult, zero_point, out);
             }
         }
-        (Kernel::Plain, StepOp::ToChannelsFirst { batch, channels, pixels }) => {
-            for image in 0..*batch {
-                let first = image * channels * pixels;
-                for pixel in 0..*pixels {
-                    for channel in 0..*channels {
-                        out[first + channel * pixels + pixel] = inputs[0][first + pixel * channels + channel];
-                    }
-                }
+        (Kernel::Plain, StepOp::Move { copying, fill }) => copying.run(inputs[0], *fill, out),
+        (Kernel::Plain, StepOp::Resize { scaling, quant, out: to }) => {
+            let rescale =
+                Rescale { from: quant.zero_point, ratio: quant.scale / to.scale, to: to.zero_point };
+            let (from, to) = (scaling.in_len(), scaling.out_len());
+            for image in 0..scaling.batch {
+                let (x, out) = (&inputs[0][image * from..], &mut out[image * to..(image + 1) * to]);
+                let (width, channels) = (scaling.in_width, scaling.channels);
+                kernels::resize(isa, x, width, channels, &scaling.rows, &scaling.columns, rescale, out);
             }
         }
         _ => {}

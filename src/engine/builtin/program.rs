@@ -11,6 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::float::FloatOp;
+use crate::kernels::{Stride, Tap, copy_strided};
 
 /// Scale and zero point of a u8 tensor: `x = (q - zero_point) * scale`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -134,6 +135,56 @@ impl Pairing {
     }
 }
 
+/// A copy in another order: lengths, positions and distances in elements.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Copying {
+    /// Elements of the result.
+    pub len: usize,
+    /// First element read.
+    pub from: usize,
+    /// First element written.
+    pub to: usize,
+    /// Dimensions, outermost first.
+    pub dims: Vec<Stride>,
+}
+
+impl Copying {
+    /// Whether the result is the source, element by element.
+    pub fn is_identity(&self) -> bool {
+        let all = Stride { count: self.len, from: 1, to: 1 };
+        (self.from, self.to) == (0, 0) && (self.dims[..] == [all] || (self.len == 1 && self.dims.is_empty()))
+    }
+
+    /// Copies `x` to `out`, whose other elements become `fill`.
+    pub fn run<T: Copy>(&self, x: &[T], fill: Option<T>, out: &mut [T]) {
+        if let Some(fill) = fill {
+            out[..self.len].fill(fill);
+        }
+        copy_strided(&x[self.from..], &self.dims, &mut out[self.to..self.len]);
+    }
+}
+
+/// A change of the size of images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Scaling {
+    pub batch: usize,
+    pub channels: usize,
+    pub in_height: usize,
+    pub in_width: usize,
+    pub rows: Vec<Tap>,
+    pub columns: Vec<Tap>,
+}
+
+impl Scaling {
+    pub fn in_len(&self) -> usize {
+        self.in_height * self.in_width * self.channels
+    }
+
+    pub fn out_len(&self) -> usize {
+        self.rows.len() * self.columns.len() * self.channels
+    }
+}
+
 /// What a step computes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum StepOp {
@@ -218,11 +269,15 @@ pub(crate) enum StepOp {
         out: Quant,
         in_place: Vec<bool>,
     },
-    /// NHWC to C order of NCHW, for a Flatten of more than one pixel.
-    ToChannelsFirst {
-        batch: usize,
-        channels: usize,
-        pixels: usize,
+    /// Movement of data; elements that nothing is moved to are `fill`.
+    Move {
+        copying: Copying,
+        fill: Option<u8>,
+    },
+    Resize {
+        scaling: Scaling,
+        quant: Quant,
+        out: Quant,
     },
     /// A step that reads or writes FP32.
     Float(FloatOp),

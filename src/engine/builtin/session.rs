@@ -10,6 +10,7 @@ use super::island::{self, Island};
 use super::layers::Layers;
 use super::lower::{self, Unfused};
 use crate::engine::{EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
+use crate::model::qoperator;
 use crate::model::shapes::{self, Shapes};
 use crate::model::simplify::simplify;
 use crate::model::{Model, pb};
@@ -78,8 +79,9 @@ pub(super) struct Prepared {
 /// Simplifies and lowers `model`. With extra outputs it stays as it is, since these may be tensors that
 /// simplifying removes.
 pub(super) fn lowered(model: &Model, options: &LoadOptions) -> Result<Prepared, EngineError> {
-    let simplified = if options.extra_outputs.is_empty() { simplify(model).ok() } else { None };
-    let model = simplified.as_ref().map_or(model, |s| &s.model);
+    let model = qoperator::as_qdq(model);
+    let simplified = if options.extra_outputs.is_empty() { simplify(&model).ok() } else { None };
+    let model = simplified.as_ref().map_or(&*model, |s| &s.model);
     let is_quantized = model.proto.graph.iter().flat_map(|g| &g.node).any(|n| n.op_type == "QuantizeLinear");
     let shapes = match shapes::infer(model, options.batch) {
         // Without shapes tract may still run an FP32 graph, on its own.

@@ -85,6 +85,46 @@ proptest! {
     }
 
     #[test]
+    fn resized_images_agree(
+        (height, width, channels) in (1usize..6, 1usize..6, 1usize..70), (rows, columns) in (0usize..9, 0usize..9),
+        blends: bool, ratio in prop_oneof![Just(1f32), 0.2f32..3.0], zx in zero_point(), zy in zero_point(), seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let x = random.bytes(height * width * channels);
+        let mut taps = |count: usize, size: usize| -> Vec<Tap> {
+            (0..count).map(|_| {
+                let first = random.next() as usize % size;
+                let weight = if blends { (random.next() % 256) as f32 / 256.0 } else { 0.0 };
+                Tap { first, second: (first + 1).min(size - 1), weight }
+            }).collect()
+        };
+        let (rows, columns) = (taps(rows, height), taps(columns, width));
+        let at = |y: usize, column: usize, c: usize| f32::from(x[(y * width + column) * channels + c]);
+        let mut want = Vec::new();
+        let mut floats = Vec::new();
+        for (row, column, c) in rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c)))
+            .flat_map(|(r, k)| (0..channels).map(move |c| (r, k, c))) {
+            let blend = |a: f32, b: f32, weight: f32| (b - a).mul_add(weight, a);
+            let along = |y: usize| blend(at(y, column.first, c), at(y, column.second, c), column.weight);
+            let v = blend(along(row.first), along(row.second), row.weight);
+            floats.push(v.to_bits());
+            let steps = f64::from(((v - f32::from(zx)) * ratio).round_ties_even()) + f64::from(zy);
+            want.push(steps.clamp(0.0, 255.0) as u8);
+        }
+        want.push(UNTOUCHED);
+        let real: Vec<f32> = x.iter().map(|x| f32::from(*x)).collect();
+        for isa in Isa::available() {
+            let mut got = vec![UNTOUCHED; want.len()];
+            let rescale = Rescale { from: zx, ratio, to: zy };
+            resize(isa, &x, width, channels, &rows, &columns, rescale, &mut got);
+            assert_same(isa, &got, &want);
+            let mut got = vec![0f32; floats.len()];
+            resize_f32(isa, &real, width, channels, &rows, &columns, &mut got);
+            assert_same(isa, &got.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), &floats);
+        }
+    }
+
+    #[test]
     fn quantized_images_agree(
         (channels, more) in (1usize..6, 0usize..3), (height, width) in (1usize..5, 1usize..40),
         pad in [0usize..3, 0usize..3, 0usize..3, 0usize..3], zx in zero_point(), scale in 0.01f32..2.0, seed: u64,

@@ -326,7 +326,7 @@ fn keeps_bounds(kind: NodeKind) -> bool {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::model::graph::{node, with_int};
+    use crate::model::graph::{node, with_int, with_ints};
     use crate::quantize::IgnoredScope;
     use crate::quantize::testing::Builder;
 
@@ -457,6 +457,20 @@ mod tests {
         assert_eq!(read_by_functions, [&a, &excited]);
         assert_eq!(placement.nodes.iter().find(|n| n.name == "gated").unwrap().kind, NodeKind::Mul);
         assert_eq!(placement.nodes.iter().find(|n| n.name == "swish").unwrap().kind, NodeKind::Function);
+    }
+
+    #[test]
+    fn movements_and_resizing_share_the_scale_of_what_they_move() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let a = b.conv("a", "input", 4, 4, 3, 1);
+        let order = with_ints(node("Transpose", "turn", &[&a], &[]), "perm", &[0, 1, 3, 2]);
+        let turned = b.push(order);
+        let scales = b.constant("scales", &[4], &[1.0, 1.0, 2.0, 2.0]);
+        let larger = b.op("Resize", "resize", &[&turned, "", &scales]);
+        let y = b.conv("b", &larger, 4, 4, 3, 1);
+        let placement = placed(&b.model(&y, &[1, 4, 16, 16]));
+        assert_eq!(tensors(&placement), [("input", 0), (&*a, 1), (&*turned, 1), (&*larger, 1)]);
+        assert_eq!(placement.left, []);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{Bounds, NodeKind};
 use crate::model::function::{Function, OneTensor};
 use crate::model::graph::{self, Index};
 use crate::model::pb;
+use crate::model::resize;
 use crate::model::shapes::Shapes;
 
 /// The graph, and all that is looked up in it.
@@ -38,7 +39,10 @@ impl Rules<'_> {
             "GlobalAveragePool" | "AveragePool" => NodeKind::Pool,
             "ReduceMean" if self.averages_space(node) => NodeKind::Pool,
             "Concat" => NodeKind::Concat,
-            "MaxPool" | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => NodeKind::Move,
+            "MaxPool" | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" | "DepthToSpace"
+            | "SpaceToDepth" => NodeKind::Move,
+            "Gather" | "Slice" | "Pad" => self.moves(node)?,
+            "Resize" => self.resizes(node)?,
             _ => return Err("no INT8 form in this version".into()),
         };
         let int8 = int8.ok_or("judged later")?;
@@ -56,6 +60,30 @@ impl Rules<'_> {
             return Err("its shapes are not known".into());
         }
         Ok(kind)
+    }
+
+    /// A Gather, Slice or Pad by constants.
+    fn moves(&self, node: &pb::NodeProto) -> Result<NodeKind, String> {
+        let constant = |name: &String| name.is_empty() || self.index.initializer(name).is_some();
+        if !node.input[1..].iter().all(constant) {
+            return Err("its indices are not constant".into());
+        }
+        if node.op_type == "Pad" {
+            let value = node.input.get(2).and_then(|name| self.index.initializer(name));
+            let value = value.and_then(|at| graph::to_array::<f32>(&self.graph.initializer[at]));
+            let zero = value.is_none_or(|v| v.iter().all(|v| *v == 0.0));
+            if !zero || graph::attr_str(node, "mode").unwrap_or("constant") != "constant" {
+                return Err("it does not pad with zeros".into());
+            }
+        }
+        Ok(NodeKind::Move)
+    }
+
+    /// A Resize whose results lie between the values that it reads, and so can share their scale.
+    fn resizes(&self, node: &pb::NodeProto) -> Result<NodeKind, String> {
+        let shape = |tensor: &str| self.shapes.get(tensor).ok_or("its shapes are not known");
+        let (from, to) = (shape(&node.input[0])?, shape(&node.output[0])?);
+        resize::resize(self.graph, &self.index, node, from, to).map(|_| NodeKind::Move)
     }
 
     /// What `node` computes of the elements of one of the tensors `starts`, through operators before it too;

@@ -105,15 +105,10 @@ pub(in super::super) fn import(op: &FloatOp, isa: Isa, x: &[f32], out: &mut [f32
 
 /// A buffer to a tensor of tract's.
 pub(in super::super) fn export(op: &FloatOp, isa: Isa, x: &[f32], out: &mut [f32]) {
-    if let FloatOp::Export { batch, channels, pixels } = op {
-        to_channels_first(isa, *batch, *channels, *pixels, x, out);
-    }
-}
-
-fn to_channels_first(isa: Isa, batch: usize, channels: usize, pixels: usize, x: &[f32], out: &mut [f32]) {
+    let FloatOp::Export { batch, channels, pixels } = op else { return };
     let len = channels * pixels;
-    for image in 0..batch {
-        kernels::nhwc_to_nchw(isa, &x[image * len..], channels, pixels, &mut out[image * len..]);
+    for image in 0..*batch {
+        kernels::nhwc_to_nchw(isa, &x[image * len..], *channels, *pixels, &mut out[image * len..]);
     }
 }
 
@@ -186,8 +181,14 @@ pub(in super::super) fn run(op: &FloatOp, kernel: &FloatKernel, isa: Isa, inputs
                 kernels::global_average_pool_f32(isa, x, *pixels, out);
             }
         }
-        (FloatOp::ToChannelsFirst { batch, channels, pixels }, _) => {
-            to_channels_first(isa, *batch, *channels, *pixels, x, out);
+        (FloatOp::Move { copying, fill }, _) => copying.run(x, fill.map(f32::from_bits), out),
+        (FloatOp::Resize(scaling), _) => {
+            let (from, to) = (scaling.in_len(), scaling.out_len());
+            for image in 0..scaling.batch {
+                let (x, out) = (&x[image * from..], &mut out[image * to..(image + 1) * to]);
+                let (width, channels) = (scaling.in_width, scaling.channels);
+                kernels::resize_f32(isa, x, width, channels, &scaling.rows, &scaling.columns, out);
+            }
         }
         _ => {}
     }

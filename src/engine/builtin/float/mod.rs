@@ -6,7 +6,7 @@ mod kernel;
 
 use serde::{Deserialize, Serialize};
 
-use super::program::{Quant, Stem, Window};
+use super::program::{Copying, Quant, Scaling, Stem, Window};
 use crate::kernels::{Binary, Unary};
 pub(super) use kernel::{FloatKernel, export, import, prepare, run};
 
@@ -138,12 +138,12 @@ pub(crate) enum FloatOp {
         channels: Vec<usize>,
         in_place: Vec<bool>,
     },
-    /// NHWC to C order of NCHW, for a Flatten of more than one pixel.
-    ToChannelsFirst {
-        batch: usize,
-        channels: usize,
-        pixels: usize,
+    /// Movement of data; elements that nothing is moved to are `fill`, the bits of an f32.
+    Move {
+        copying: Copying,
+        fill: Option<u32>,
     },
+    Resize(Scaling),
 }
 
 impl FloatOp {
@@ -166,8 +166,9 @@ impl FloatOp {
                 let [top, left, bottom, right] = stem.map_or([0; 4], |s| s.pad);
                 batch * (height + top + bottom) * (width + left + right) * channels
             }
-            FloatOp::Export { batch, channels, pixels }
-            | FloatOp::ToChannelsFirst { batch, channels, pixels } => batch * channels * pixels,
+            FloatOp::Export { batch, channels, pixels } => batch * channels * pixels,
+            FloatOp::Move { copying, .. } => copying.len,
+            FloatOp::Resize(scaling) => scaling.batch * scaling.out_len(),
             FloatOp::Dequantize { len, .. } | FloatOp::Unary { len, .. } => *len,
             FloatOp::Conv(conv) => conv.batch * conv.window.out_pixels() * conv.out_stride,
             FloatOp::Gemm { m, n, .. } => m * n,

@@ -163,11 +163,12 @@ impl Island {
                 }
             })
             .collect();
-        let moves_nothing = matches!(
-            draft.op,
-            StepOp::ToChannelsFirst { pixels: 1, .. }
-                | StepOp::Float(FloatOp::ToChannelsFirst { pixels: 1, .. })
-        );
+        let moves_nothing = match &draft.op {
+            StepOp::Move { copying, .. } | StepOp::Float(FloatOp::Move { copying, .. }) => {
+                copying.is_identity()
+            }
+            _ => false,
+        };
         if let (true, [Operand::Buffer(same)]) = (moves_nothing, &inputs[..]) {
             // The same bytes under another shape: no step at all.
             self.buffer_of.insert(draft.output.clone(), *same);
@@ -276,8 +277,9 @@ fn output_len(op: &StepOp) -> usize {
         }
         StepOp::GlobalAveragePool { batch, channels, .. } => batch * channels,
         StepOp::Concat { pixels, channels, .. } => pixels * channels.iter().sum::<usize>(),
-        StepOp::ToChannelsFirst { batch, channels, pixels }
-        | StepOp::Dequantize { batch, channels, pixels, .. } => batch * channels * pixels,
+        StepOp::Move { copying, .. } => copying.len,
+        StepOp::Resize { scaling, .. } => scaling.batch * scaling.out_len(),
+        StepOp::Dequantize { batch, channels, pixels, .. } => batch * channels * pixels,
     };
     elements * element
 }

@@ -97,7 +97,7 @@ pub(super) fn memory_strides(shape: &[usize]) -> Vec<usize> {
 }
 
 /// The axes of `shape` from outermost to innermost in an island's layout.
-fn memory_order(rank: usize) -> Vec<usize> {
+pub(super) fn memory_order(rank: usize) -> Vec<usize> {
     if rank == 4 { vec![0, 2, 3, 1] } else { (0..rank).collect() }
 }
 

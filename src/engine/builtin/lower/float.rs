@@ -10,6 +10,7 @@ use std::collections::HashSet;
 
 use super::super::float::{FloatConv, FloatOp, Function, Pairing, Range};
 use super::super::program::StepOp;
+use super::moving::{self, View};
 use super::qdq::{Qdq, Reason};
 use super::{Draft, conv, other};
 use crate::kernels::{Binary, Unary};
@@ -197,9 +198,16 @@ fn step_of(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
             let in_place = vec![false; channels.len()];
             Ok(draft(node, node.input.len(), FloatOp::Concat { pixels, channels, in_place }, vec![]))
         }
-        "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => {
-            let (batch, channels, pixels) = other::flattened(qdq, node)?;
-            Ok(draft(node, 1, FloatOp::ToChannelsFirst { batch, channels, pixels }, vec![]))
+        "Resize" => Ok(draft(node, 1, FloatOp::Resize(other::scaling(qdq, node)?), vec![])),
+        "Pad" => {
+            let (pads, value) = moving::padding(qdq, node)?;
+            let copying = View::of(qdq.shape(&node.input[0])?).copying(Some(&pads[..]));
+            Ok(draft(node, 1, FloatOp::Move { copying, fill: Some(value.to_bits()) }, vec![]))
+        }
+        _ if moving::is_movement(node) => {
+            let (source, view) = moving::moved_float(qdq, node, &node.output[0])?;
+            let op = FloatOp::Move { copying: view.copying(None), fill: None };
+            Ok(Draft { inputs: vec![inside(&source)], ..draft(node, 1, op, vec![]) })
         }
         other => Err(format!("{other} has no FP32 form here")),
     }

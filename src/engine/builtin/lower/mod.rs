@@ -15,6 +15,7 @@ mod build;
 mod conv;
 mod elementwise;
 mod float;
+mod moving;
 mod other;
 mod qdq;
 #[cfg(test)]
@@ -221,11 +222,12 @@ fn step_before(qdq: &Qdq, quantize: &NodeProto, quant: Quant) -> Result<Draft, O
         node = before;
     }
     let target = Target { tensor: &quantize.output[0], quant: Some(quant), clamp };
-    step(qdq, node, target)
+    step(qdq, node, tensor, target)
         .map_err(|reason| Some(Unfused { node: node.name.clone(), op_type: node.op_type.clone(), reason }))
 }
 
-fn step(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
+/// The step for `tensor`, a result of `node`.
+fn step(qdq: &Qdq, node: &NodeProto, tensor: &str, target: Target) -> Result<Draft, Reason> {
     match node.op_type.as_str() {
         "Conv" => conv::conv(qdq, node, target),
         "Gemm" | "MatMul" => conv::gemm(qdq, node, target),
@@ -234,7 +236,8 @@ fn step(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
         "AveragePool" => other::average_pool(qdq, node, target),
         "GlobalAveragePool" | "ReduceMean" => other::global_average_pool(qdq, node, target),
         "Concat" => other::concat(qdq, node, target),
-        "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => other::reshape(qdq, node, target),
+        "Resize" => other::resize(qdq, node, target),
+        _ if moving::is_movement(node) => other::movement(qdq, node, tensor, target),
         other => {
             qdq.activation(node.input.first().map_or("", String::as_str))?;
             Err(format!("{other} has no INT8 form here"))

@@ -1,11 +1,15 @@
-//! The operators without weights that are not elementwise: pools, concatenation, movement of data.
+//! The operators without weights that are not elementwise: pools, concatenation, resizing, and the steps of
+//! movement of data.
 
-use super::super::program::{Quant, StepOp};
-use super::Draft;
+use super::super::program::{Quant, Scaling, StepOp};
 use super::conv::{Target, window};
+use super::elementwise::memory_order;
 use super::qdq::{Qdq, Reason};
+use super::{Draft, moving};
+use crate::kernels::Tap;
 use crate::model::graph;
 use crate::model::pb::NodeProto;
+use crate::model::resize::{self, Source};
 
 /// No activation function.
 pub(super) const UNCLAMPED: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
@@ -113,41 +117,59 @@ pub(super) fn concat(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draf
     Ok(draft(node, inputs, target, StepOp::Concat { pixels, channels, quants, out, in_place }))
 }
 
-/// Pixels, and channels of each input, of a Concat of what is innermost in an island's layout.
+/// Pixels, and channels of each input, of a Concat; along another axis than the channels, a "channel" is
+/// whatever lies inside of that axis in an island's layout.
 pub(super) fn joined_channels(qdq: &Qdq, node: &NodeProto) -> Result<(usize, Vec<usize>), Reason> {
     let shape = qdq.shape(&node.output[0])?;
     let axis = graph::attr_int(node, "axis").unwrap_or(0);
     let axis = if axis < 0 { axis + shape.len() as i64 } else { axis };
-    let innermost = if shape.len() == 4 { 1 } else { shape.len() as i64 - 1 };
-    if axis != innermost {
-        return Err(format!("it joins axis {axis} of {shape:?}, which is not the innermost in memory"));
-    }
-    let channels = node.input.iter().map(|input| Ok(qdq.shape(input)?[axis as usize]));
-    Ok((
-        shape.iter().product::<usize>() / shape[axis as usize].max(1),
-        channels.collect::<Result<_, Reason>>()?,
-    ))
+    let axis = usize::try_from(axis).ok().filter(|a| *a < shape.len()).ok_or("its axis does not exist")?;
+    let order = memory_order(shape.len());
+    let inside: Vec<usize> = order.iter().skip_while(|a| **a != axis).copied().collect();
+    let channels = node.input.iter().map(|input| {
+        let shape = qdq.shape(input)?;
+        Ok(inside.iter().map(|a| shape[*a]).product())
+    });
+    let pixels = order.iter().take_while(|a| **a != axis).map(|a| shape[*a]).product();
+    Ok((pixels, channels.collect::<Result<_, Reason>>()?))
 }
 
-/// Flatten, Reshape, Squeeze, Unsqueeze: the same elements under another shape. Free unless
-/// pixels have to move behind channels.
-pub(super) fn reshape(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
+/// Resize by nearest pixels or linear interpolation.
+pub(super) fn resize(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft, Reason> {
     unclamped(target)?;
     let (input, quant) = qdq.activation(&node.input[0])?;
-    if quant != quantized(target)? {
-        return Err("its input and output have different scales".into());
-    }
-    let (batch, channels, pixels) = flattened(qdq, node)?;
-    Ok(draft(node, vec![input], target, StepOp::ToChannelsFirst { batch, channels, pixels }))
+    let out = quantized(target)?;
+    Ok(draft(node, vec![input], target, StepOp::Resize { scaling: scaling(qdq, node)?, quant, out }))
 }
 
-/// Batch, channels and pixels of what a Reshape has to move: one pixel if nothing moves in memory.
-pub(super) fn flattened(qdq: &Qdq, node: &NodeProto) -> Result<(usize, usize, usize), Reason> {
+/// Sizes of a Resize, and where its rows and columns come from.
+pub(super) fn scaling(qdq: &Qdq, node: &NodeProto) -> Result<Scaling, Reason> {
     let (from, to) = (qdq.shape(&node.input[0])?, qdq.shape(&node.output[0])?);
-    let one_pixel = |shape: &[usize]| shape.len() != 4 || shape[2] * shape[3] == 1;
-    match from {
-        _ if from == to || (one_pixel(from) && one_pixel(to)) => Ok((1, from.iter().product(), 1)),
-        &[batch, channels, height, width] if one_pixel(to) => Ok((batch, channels, height * width)),
-        _ => Err(format!("it turns {from:?} into {to:?}")),
+    let found = resize::resize(qdq.graph, &qdq.index, node, from, to)?;
+    let tap = |s: Source| Tap { first: s.first, second: s.second, weight: s.weight };
+    Ok(Scaling {
+        batch: from[0],
+        channels: from[1],
+        in_height: from[2],
+        in_width: from[3],
+        rows: found.rows.into_iter().map(tap).collect(),
+        columns: found.columns.into_iter().map(tap).collect(),
+    })
+}
+
+/// Movement of data from the quantized tensor that it starts from to `tensor`, the result of `node`.
+pub(super) fn movement(qdq: &Qdq, node: &NodeProto, tensor: &str, target: Target) -> Result<Draft, Reason> {
+    unclamped(target)?;
+    let out = quantized(target)?;
+    let pads = if node.op_type == "Pad" { Some(moving::padding(qdq, node)?) } else { None };
+    let (input, quant, view) = match pads {
+        Some(_) => moving::start(qdq, &node.input[0])?,
+        None => moving::moved(qdq, node, tensor)?,
+    };
+    if quant != out {
+        return Err("its input and output have different scales".into());
     }
+    let fill = pads.as_ref().map(|(_, value)| out.quantize(*value));
+    let copying = view.copying(pads.as_ref().map(|(pads, _)| &pads[..]));
+    Ok(draft(node, vec![input], target, StepOp::Move { copying, fill }))
 }

@@ -119,6 +119,16 @@ impl<'a> Qdq<'a> {
         }))
     }
 
+    /// The value of a constant of one element, as stored or quantized.
+    pub fn scalar(&self, tensor: &str) -> Option<f32> {
+        let plain = self.initializer(tensor).and_then(graph::to_array::<f32>);
+        if let Some(values) = plain {
+            return values.first().copied().filter(|_| values.len() == 1);
+        }
+        let (values, quant) = self.constant_activation(tensor)?.ok()?;
+        values.first().filter(|_| values.len() == 1).map(|q| quant.dequantize(*q))
+    }
+
     /// Constant quantized weights behind `tensor`: `DequantizeLinear` of an s8 (or u8 with zero
     /// point 128) initializer, zero points symmetric.
     pub fn weight(&self, tensor: &str) -> Result<Weight, Reason> {

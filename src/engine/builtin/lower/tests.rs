@@ -141,6 +141,16 @@ fn islands(model: &Model) -> usize {
     lowered.node.iter().filter(|n| n.op_type == ISLAND).count()
 }
 
+/// The steps of the only island that `model` becomes.
+fn steps(model: &Model) -> Vec<String> {
+    let shapes = crate::model::shapes::infer(model, 1).unwrap();
+    let lowered = lower(&model.proto, &shapes).proto.graph.unwrap();
+    let [island] = &lowered.node[..] else { panic!("{} nodes", lowered.node.len()) };
+    let json = &island.attribute.iter().find(|a| a.name == "program").unwrap().s;
+    let program: super::super::program::Program = serde_json::from_slice(json).unwrap();
+    program.steps.into_iter().map(|s| s.kind).collect()
+}
+
 #[test]
 fn a_chain_with_residual_concat_pool_and_head_fuses_whole() {
     let shape = [1, 3, 9, 9];
@@ -344,4 +354,130 @@ fn what_cannot_be_fused_says_why() {
     assert_eq!(reason("conv"), Some("its input 'x' is not quantized"));
     assert_eq!(reason("shift"), Some("its input 'one' is not quantized"));
     assert_eq!(reason("sum"), Some("its result is read in FP32, without quantization"));
+}
+
+fn with_text(mut node: NodeProto, name: &str, value: &str) -> NodeProto {
+    let r#type = pb::attribute_proto::AttributeType::String as i32;
+    node.attribute.push(pb::AttributeProto {
+        name: name.into(),
+        s: value.into(),
+        r#type,
+        ..Default::default()
+    });
+    node
+}
+
+impl Graph {
+    /// `x` → `x_q` → `x_dq` with the step and a zero point of 100.
+    fn same(&mut self, x: &str) -> String {
+        self.quantize(x, STEP, 100)
+    }
+
+    fn indices(&mut self, name: &str, shape: &[usize], values: &[i64]) -> String {
+        self.constants.push(tensor(name, shape, values));
+        name.into()
+    }
+}
+
+#[test]
+fn a_channel_shuffle_is_one_step_for_each_half() {
+    let shape = [1, 8, 4, 6];
+    let mut g = Graph::default();
+    let x = g.quantize("x", 0.03, 128);
+    let conv = g.conv("conv", &x, 8, 8, 1);
+    let y = g.same(&conv);
+    let (to, back) = (g.indices("to", &[3], &[4, 2, 24]), g.indices("back", &[5], &[2, 1, 4, 4, 6]));
+    g.node(node("Reshape", "r1", &[&y, &to], &["a"]));
+    let a = g.same("a");
+    g.node(with_ints(node("Transpose", "t", &[&a], &["b"]), "perm", &[1, 0, 2]));
+    let b = g.same("b");
+    g.node(node("Reshape", "r2", &[&b, &back], &["c"]));
+    let c = g.same("c");
+    let mut halves = Vec::new();
+    for (half, index) in [("even", 0), ("odd", 1)] {
+        let at = g.indices(&format!("{half}_at"), &[], &[index]);
+        g.node(with_int(node("Gather", half, &[&c, &at], &[&format!("{half}_half")]), "axis", 0));
+        halves.push(g.same(&format!("{half}_half")));
+    }
+    g.node(with_int(node("Concat", "join", &[&halves[1], &halves[0]], &["joined"]), "axis", 1));
+    let joined = g.same("joined");
+    let last = g.conv("last", &joined, 8, 4, 1);
+    let last = g.quantize(&last, STEP, 128);
+    let model = g.model(shape, &[&last]);
+    assert_eq!(check(&model, shape), []);
+    assert_eq!(steps(&model), ["Quantize", "Conv", "Gather", "Gather", "Concat", "Conv", "Dequantize"]);
+}
+
+#[test]
+fn movements_and_resizing_stay_inside_the_island() {
+    let shape = [2, 4, 6, 5];
+    for mode in [
+        "nearest asymmetric floor",
+        "linear asymmetric floor",
+        "linear align_corners floor",
+        "linear half_pixel floor",
+    ] {
+        let words: Vec<&str> = mode.split(' ').collect();
+        let mut g = Graph::default();
+        let x = g.quantize("x", 0.03, 128);
+        let conv = g.conv("conv", &x, 4, 8, 1);
+        let y = g.same(&conv);
+        let pads = g.indices("pads", &[8], &[0, 0, 1, 0, 0, 0, 0, 1]);
+        g.node(node("Pad", "pad", &[&y, &pads], &["padded"]));
+        let y = g.same("padded");
+        let [starts, ends, axes, by] =
+            [("starts", [1, 0]), ("ends", [7, -2]), ("axes", [1, 3]), ("by", [2, 1])]
+                .map(|(name, values)| g.indices(name, &[2], &values));
+        g.node(node("Slice", "slice", &[&y, &starts, &ends, &axes, &by], &["sliced"]));
+        let y = g.same("sliced");
+        let deep = with_int(node("SpaceToDepth", "deepen", &[&y], &["deep"]), "blocksize", 1);
+        g.node(deep);
+        let y = g.same("deep");
+        let last = g.conv("last", &y, 3, 8, 1);
+        let last = g.same(&last);
+        g.node(with_text(
+            with_int(node("DepthToSpace", "flat", &[&last], &["wide"]), "blocksize", 2),
+            "mode",
+            "CRD",
+        ));
+        let y = g.same("wide");
+        g.constants.push(tensor("scales", &[4], &[1f32, 1.0, 2.0, 3.0]));
+        let resize = with_text(node("Resize", "resize", &[&y, "", "scales"], &["resized"]), "mode", words[0]);
+        let resize = with_text(resize, "coordinate_transformation_mode", words[1]);
+        g.node(with_text(resize, "nearest_mode", words[2]));
+        let y = g.same("resized");
+        g.node(with_ints(node("Transpose", "turn", &[&y], &["turned"]), "perm", &[0, 2, 3, 1]));
+        let y = g.same("turned");
+        let model = g.model(shape, &[&y]);
+        assert_eq!(check(&model, shape), [], "{mode}");
+        assert_eq!(islands(&model), 1, "{mode}");
+    }
+}
+
+#[test]
+fn what_moves_in_fp32_behind_a_layer_stays_inside_too() {
+    let shape = [1, 4, 6, 5];
+    let mut g = Graph::default();
+    let x = g.quantize("x", 0.03, 128);
+    let mut rows = Vec::new();
+    for name in ["boxes", "scores"] {
+        let head = g.conv(name, &x, 4, 6, 1);
+        g.node(with_ints(
+            node("Transpose", &format!("{name}_t"), &[&head], &[&format!("{name}_last")]),
+            "perm",
+            &[0, 2, 3, 1],
+        ));
+        let to = g.indices(&format!("{name}_to"), &[3], &[1, -1, 2]);
+        g.node(node(
+            "Reshape",
+            &format!("{name}_r"),
+            &[&format!("{name}_last"), &to],
+            &[&format!("{name}_rows")],
+        ));
+        rows.push(format!("{name}_rows"));
+    }
+    g.node(with_int(node("Concat", "join", &[&rows[0], &rows[1]], &["y"]), "axis", 1));
+    let model = g.model(shape, &["y"]);
+    assert_eq!(check(&model, shape), []);
+    assert_eq!(steps(&model), ["Quantize", "Conv", "Conv", "Concat", "Export"]);
 }

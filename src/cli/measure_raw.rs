@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use crate::engine::{EngineName, Libraries, LoadOptions};
 use crate::measure::host;
 use crate::measure::random_inputs;
-use crate::measure::streams::{Span, Streams, Subject, with_streams};
+use crate::measure::streams::{Span, Streams, Subject, with_teams};
 use crate::model::Model;
 
 /// Seed of the input that is fed.
@@ -24,8 +24,8 @@ pub struct Args {
     /// The ONNX model.
     #[arg(value_name = "MODEL.onnx")]
     model: PathBuf,
-    /// Threads of one inference; a stream has one.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
+    /// Threads that compute each inference together; engines other than the built-in one take 1.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
     /// Streams that the inferences are shared out to.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -52,10 +52,11 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     let libraries = Libraries { onnxruntime: args.library.clone(), openvino: args.library.clone() };
     let session = args.engine.open(&libraries)?.load(&model, &options)?;
     let inputs = random_inputs(session.as_ref(), SEED)?;
-    // One stream stays where its caller put this process; several get a core each of those.
-    let cores = if args.streams > 1 { host::allowed_cores() } else { Vec::new() };
+    // One thread stays where its caller put this process; several get a core each of those.
+    let is_alone = args.streams == 1 && args.threads == 1;
+    let cores = if is_alone { Vec::new() } else { host::allowed_cores() };
     let subject = Subject { name: "the model", session: session.as_ref(), inputs: &inputs };
-    let served = with_streams(&[subject], args.streams as usize, &cores, |streams| {
+    let served = with_teams(&[subject], streams, args.threads as usize, &cores, |streams| {
         Ok(serve(streams, &mut std::io::stdin().lock(), &mut std::io::stdout().lock()))
     });
     served??;

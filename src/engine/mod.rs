@@ -14,6 +14,7 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use choice::{EngineName, Libraries};
@@ -85,7 +86,23 @@ pub trait Session: Send + Sync {
     /// # Errors
     /// Memory can't be had.
     fn spawn(&self) -> Result<Box<dyn Runner>, EngineError>;
+    /// A new stream whose inferences `threads` threads compute together: the one that calls [`Runner::run`] and
+    /// `threads − 1` of its own, which first call `begin`. Results are the same to the last bit.
+    ///
+    /// # Errors
+    /// Memory or threads can't be had, or the engine takes its threads in another way.
+    fn spawn_team(&self, threads: usize, begin: Begin) -> Result<Box<dyn Runner>, EngineError> {
+        if threads == 1 {
+            return self.spawn();
+        }
+        drop(begin);
+        let what = format!("it can't compute one inference with {threads} threads; expected 1");
+        Err(EngineError::Run { engine: "this engine", what })
+    }
 }
+
+/// What a thread of a team calls with its number, from 1, before it works: a place to pin it to a core.
+pub type Begin = Arc<dyn Fn(usize) + Send + Sync>;
 
 /// One stream of inference.
 pub trait Runner: Send {

@@ -90,6 +90,20 @@ pub fn floats_mut(bytes: &mut [u8]) -> &mut [f32] {
     floats
 }
 
+/// The bytes of `floats`, in native byte order.
+#[cfg(test)]
+pub fn bytes(floats: &[f32]) -> &[u8] {
+    // SAFETY: an f32 is four bytes of any value, and bytes have no alignment.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), size_of_val(floats)) }
+}
+
+/// As [`bytes`], to be written.
+#[cfg(test)]
+pub fn bytes_mut(floats: &mut [f32]) -> &mut [u8] {
+    // SAFETY: as in `bytes`; any four bytes are an f32.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), size_of_val(floats)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,6 +30,7 @@ mod layout;
 mod pool;
 mod resize;
 mod scalar;
+mod team;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 mod types;
@@ -37,6 +38,8 @@ mod types;
 mod windows;
 
 pub use broadcast::{Grid, MulParams, add_broadcast, multiply};
+#[cfg(test)]
+pub use buffer::{bytes, bytes_mut};
 pub use buffer::{floats, floats_mut};
 pub use copy::{Stride, copy_strided};
 pub use depthwise::DepthwiseWeights;
@@ -45,6 +48,7 @@ pub use float::*;
 pub use gemm::{GemmWeights, PAD};
 pub use pool::{average_pool, global_average_pool, max_pool};
 pub use resize::{Rescale, Tap, resize, resize_f32};
+pub use team::Team;
 pub use types::{AddParams, Geometry, Output};
 
 /// Bytes that must follow the last element of an input activation slice. Kernels may load them and ignore

@@ -1,8 +1,8 @@
 //! Streams: threads, each pinned to a core and with a runner of its own, that run the same model at
 //! the same time and take the time of every inference.
 
-use std::sync::Barrier;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use super::{MeasureError, host};
@@ -72,6 +72,22 @@ pub fn with_streams<T>(
     cores: &[usize],
     body: impl FnOnce(&mut Streams) -> Result<T, MeasureError>,
 ) -> Result<T, MeasureError> {
+    with_teams(subjects, count, 1, cores, body)
+}
+
+/// As [`with_streams`], with `threads` threads that compute each inference of a stream together. Stream `i` has the
+/// cores from `i · threads` on, one for each of its threads.
+///
+/// # Errors
+/// As [`with_streams`].
+pub fn with_teams<T>(
+    subjects: &[Subject<'_>],
+    count: usize,
+    threads: usize,
+    cores: &[usize],
+    body: impl FnOnce(&mut Streams) -> Result<T, MeasureError>,
+) -> Result<T, MeasureError> {
+    let width = threads;
     let barrier = &Barrier::new(count);
     let died = |stream, what: String| MeasureError::Stream {
         stream,
@@ -88,14 +104,22 @@ pub fn with_streams<T>(
         for stream in 0..count {
             let mut seats = Vec::new();
             for subject in subjects {
-                let spawned = subject.session.spawn();
+                let own: Vec<usize> =
+                    cores.iter().copied().cycle().skip(stream * width).take(width).collect();
+                let begin = move |number: usize| {
+                    if let Some(core) = own.get(number) {
+                        // A worker that can't be pinned runs where the system puts it.
+                        let _ = host::pin_to(*core);
+                    }
+                };
+                let spawned = subject.session.spawn_team(width, Arc::new(begin));
                 let runner =
                     spawned.map_err(|source| MeasureError::Engine { model: subject.name, source })?;
                 seats.push((runner, subject.inputs));
             }
             let (order, orders) = channel();
             let (report, reports) = channel();
-            let core = (!cores.is_empty()).then(|| cores[stream % cores.len()]);
+            let core = (!cores.is_empty()).then(|| cores[stream * width % cores.len()]);
             let work = move || serve(core, seats, barrier, &orders, &report);
             let thread = std::thread::Builder::new().name(format!("stream {stream}"));
             threads.push(thread.spawn_scoped(scope, work).map_err(|e| died(stream, e.to_string()))?);

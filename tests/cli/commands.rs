@@ -124,7 +124,7 @@ fn doctor_tells_what_the_machine_offers() {
 #[test]
 fn measure_raw_answers_each_number_with_that_many_times() {
     let workspace = Workspace::empty();
-    for arguments in [&[][..], &["--streams", "2"], &["--batch", "4"]] {
+    for arguments in [&[][..], &["--streams", "2"], &["--threads", "2"], &["--batch", "4"]] {
         let model = path("golden/tiny.ort.qdq.onnx");
         let mut command = workspace.command(&[&["measure-raw", &model], arguments].concat());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

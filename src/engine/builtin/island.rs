@@ -18,7 +18,8 @@ use super::arena::{self, Layout};
 use super::float::FloatOp;
 use super::kernel::{self, Kernel};
 use super::program::{Operand, Program, StepOp};
-use crate::kernels::{Isa, SLACK, floats, floats_mut};
+use super::split;
+use crate::kernels::{Isa, SLACK, Team, floats, floats_mut};
 use crate::model::graph;
 use crate::model::pb::NodeProto;
 
@@ -181,6 +182,7 @@ impl OpState for Arena {
             let bytes = view.as_slice::<u8>()?;
             arena[range(*buffer)][..bytes.len()].copy_from_slice(bytes);
         }
+        let team = split::team();
         let mut profile = PROFILE.with_borrow(|p| p.as_ref().map(|_| Vec::with_capacity(kernels.len())));
         for (step, kernel) in program.steps.iter().zip(kernels) {
             let start = profile.is_some().then(Instant::now);
@@ -203,7 +205,8 @@ impl OpState for Arena {
                     let sources = sources
                         .iter()
                         .filter_map(|o| if let Operand::Buffer(b) = o { Some(range(*b)) } else { None });
-                    run_step(step, kernel, *isa, arena, &sources.collect::<TVec<_>>(), range(out))?;
+                    let sources = sources.collect::<TVec<_>>();
+                    run_step(step, kernel, *isa, team.as_deref(), arena, &sources, range(out))?;
                 }
                 _ => bail!("step '{}' connects ports", step.name),
             }
@@ -228,6 +231,7 @@ fn run_step(
     step: &super::program::Step,
     kernel: &Kernel,
     isa: Isa,
+    team: Option<&Team>,
     arena: &mut [u8],
     sources: &[Range<usize>],
     out: Range<usize>,
@@ -258,15 +262,20 @@ fn run_step(
         }
         return Ok(());
     }
+    let run = |inputs: &[&[u8]], out: &mut [u8]| {
+        if !team.is_some_and(|team| split::run(team, step, kernel, isa, inputs, out)) {
+            kernel::run(&step.op, kernel, isa, inputs, out);
+        }
+    };
     match sources {
         [a, b] if a != b => {
             let [a, b, out] = arena.get_disjoint_mut([a.clone(), b.clone(), out])?;
-            kernel::run(&step.op, kernel, isa, &[a, b], out);
+            run(&[a, b], out);
         }
         [a, ..] => {
             let [a, out] = arena.get_disjoint_mut([a.clone(), out])?;
             let a: &[u8] = a;
-            kernel::run(&step.op, kernel, isa, &[a, a][..sources.len().min(2)], out);
+            run(&[a, a][..sources.len().min(2)], out);
         }
         [] => bail!("step '{}' reads nothing", step.name),
     }

@@ -14,6 +14,7 @@ mod layers;
 mod lower;
 mod program;
 mod session;
+mod split;
 mod taps;
 
 pub use lower::Unfused;

@@ -9,7 +9,9 @@ use tract_onnx::tract_core;
 use super::island::{self, Island};
 use super::layers::Layers;
 use super::lower::{self, Unfused};
-use crate::engine::{EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
+use super::split;
+use crate::engine::{Begin, EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
+use crate::kernels::Team;
 use crate::model::qoperator;
 use crate::model::shapes::{self, Shapes};
 use crate::model::simplify::simplify;
@@ -97,6 +99,13 @@ pub(super) fn lowered(model: &Model, options: &LoadOptions) -> Result<Prepared, 
     Ok(Prepared { proto: lowered.proto, shapes, unfused: lowered.unfused })
 }
 
+impl BuiltinSession {
+    fn runner(&self, team: Option<Arc<Team>>) -> Result<BuiltinRunner, EngineError> {
+        let state = self.plan.spawn().map_err(failed)?;
+        Ok(BuiltinRunner { state, team, inputs: self.inputs.clone(), layers: self.layers.clone() })
+    }
+}
+
 impl Session for BuiltinSession {
     fn inputs(&self) -> &[TensorInfo] {
         &self.inputs
@@ -108,13 +117,21 @@ impl Session for BuiltinSession {
         &self.layers.layers
     }
     fn spawn(&self) -> Result<Box<dyn Runner>, EngineError> {
-        let state = self.plan.spawn().map_err(failed)?;
-        Ok(Box::new(BuiltinRunner { state, inputs: self.inputs.clone(), layers: self.layers.clone() }))
+        Ok(Box::new(self.runner(None)?))
+    }
+    fn spawn_team(&self, threads: usize, begin: Begin) -> Result<Box<dyn Runner>, EngineError> {
+        let team = Team::new(threads, move |number| begin(number)).map_err(|e| EngineError::Run {
+            engine: ENGINE,
+            what: format!("{threads} threads can't be had: {e}"),
+        })?;
+        Ok(Box::new(self.runner(Some(Arc::new(team)))?))
     }
 }
 
 struct BuiltinRunner {
     state: TypedSimpleState,
+    /// The threads that compute an inference together, if it is not this one alone.
+    team: Option<Arc<Team>>,
     inputs: Vec<TensorInfo>,
     layers: Layers,
 }
@@ -135,7 +152,8 @@ impl BuiltinRunner {
 impl Runner for BuiltinRunner {
     fn run(&mut self, inputs: &[Value]) -> Result<Vec<Value>, EngineError> {
         let inputs = self.check(inputs)?;
-        Ok(self.state.run(inputs).map_err(failed)?.into_iter().map(Value).collect())
+        let outputs = split::with_team(self.team.as_ref(), || self.state.run(inputs));
+        Ok(outputs.map_err(failed)?.into_iter().map(Value).collect())
     }
 
     fn profile(&mut self, inputs: &[Value], times: &mut [Duration]) -> Result<Vec<Value>, EngineError> {
@@ -147,15 +165,18 @@ impl Runner for BuiltinRunner {
             }
         };
         let (outputs, islands) = island::profiled(|| {
-            self.state.run_plan_with_eval(inputs, |ctx, state, node, inputs| {
-                let start = Instant::now();
-                let result = tract_core::plan::eval(ctx, state, node, inputs);
-                if !node.op.is::<Island>()
-                    && let Some(layer) = of_node.get(&node.id)
-                {
-                    add(*layer, start.elapsed());
-                }
-                result
+            let state = &mut self.state;
+            split::with_team(self.team.as_ref(), || {
+                state.run_plan_with_eval(inputs, |ctx, state, node, inputs| {
+                    let start = Instant::now();
+                    let result = tract_core::plan::eval(ctx, state, node, inputs);
+                    if !node.op.is::<Island>()
+                        && let Some(layer) = of_node.get(&node.id)
+                    {
+                        add(*layer, start.elapsed());
+                    }
+                    result
+                })
             })
         });
         for (node, steps) in islands {

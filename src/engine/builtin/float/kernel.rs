@@ -28,12 +28,12 @@ pub(in super::super) enum FloatKernel {
 /// A convolution by offsets into the image, one set of weights for each group.
 #[derive(Debug)]
 pub(in super::super) struct Indirect {
-    groups: Vec<FloatGemm>,
+    pub(super) groups: Vec<FloatGemm>,
     /// `[out pixel][tap]`, floats from the image's start.
-    offsets: Vec<i32>,
-    pad_row: Vec<f32>,
+    pub(super) offsets: Vec<i32>,
+    pub(super) pad_row: Vec<f32>,
     /// Floats of an input image.
-    in_len: usize,
+    pub(super) in_len: usize,
 }
 
 fn constant(step: &Step, tensors: &[TensorProto], at: usize) -> Result<Vec<f32>, String> {

@@ -3,12 +3,14 @@
 //! steps, so mixed models do not bounce between layouts.
 
 mod kernel;
+mod split;
 
 use serde::{Deserialize, Serialize};
 
 use super::program::{Copying, Quant, Scaling, Stem, Window};
 use crate::kernels::{Binary, Unary};
 pub(super) use kernel::{FloatKernel, export, import, prepare, run};
+pub(super) use split::run_split;
 
 /// A convolution; constants: weights f32 `[O][I/group][kh][kw]`, bias f32 `[O]`. With a second
 /// input, that is added before the clamp.

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Some(command) => cli::execute(command),
         None if io::stdin().is_terminal() && io::stdout().is_terminal() => {
-            workbench(cli.workspace.as_deref())
+            workbench(cli.workspace.as_deref(), cli.open.as_deref())
         }
         None => {
             // Nobody sits there: the same answer as to a command that is missing.
@@ -30,8 +30,8 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-fn workbench(workspace: Option<&Path>) -> anyhow::Result<u8> {
-    let end = tui::open(workspace)?;
+fn workbench(workspace: Option<&Path>, run: Option<&Path>) -> anyhow::Result<u8> {
+    let end = tui::open(workspace, run)?;
     // Where the terminal is gone, there is nobody to tell.
     let _ = write!(io::stdout(), "{}", cli::sanitized(&end.farewell));
     Ok(match end.exit {

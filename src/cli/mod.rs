@@ -51,7 +51,7 @@ Exit codes:
 ///
 /// Without a command, calib8 opens its workbench on the terminal.
 #[derive(Debug, Parser)]
-#[command(name = "calib8", version, after_help = EXIT_CODES)]
+#[command(name = "calib8", version, after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do; without it, the workbench opens.
     #[command(subcommand)]
@@ -59,6 +59,9 @@ pub struct Cli {
     /// Folder of the workbench's projects; $CALIB8_WORKSPACE or the user's data folder if left out
     #[arg(long, value_name = "DIR")]
     pub workspace: Option<PathBuf>,
+    /// Open the workbench on the results of this run, wherever it was made
+    #[arg(long, value_name = "RUN_DIR")]
+    pub open: Option<PathBuf>,
 }
 
 /// The subcommands.

@@ -34,7 +34,7 @@ pub fn write_json<R: Row>(rows: &[R], out: &mut impl Write) -> Result<(), Report
 }
 
 /// A file format for a table as it is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// As [`write_csv`].
     Csv,

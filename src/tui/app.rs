@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::image::Images;
 use super::keymap::Keymap;
 use super::overlay::Overlay;
 use super::snapshot::Snapshot;
@@ -106,6 +107,8 @@ pub struct App {
     pub theme: Theme,
     /// Keys.
     pub keymap: Keymap,
+    /// Images on this terminal.
+    pub images: Images,
     /// The machine in a few words, for the header.
     pub host: String,
     /// Where everything is kept.
@@ -145,6 +148,7 @@ impl App {
             tab: Tab::Projects,
             theme,
             keymap,
+            images: Images::of_environment(|_| String::new()),
             host,
             workspace,
             snapshot: Snapshot::default(),
@@ -206,6 +210,6 @@ impl App {
     /// When something on the screen passes by itself: the loop sends [`super::Msg::Time`] then.
     pub fn wake_at(&self) -> Option<Duration> {
         let hint = self.hint.as_ref().map(|(_, until)| *until);
-        [hint, self.notice_until].into_iter().flatten().min()
+        [hint, self.notice_until, self.report.wake_at()].into_iter().flatten().min()
     }
 }

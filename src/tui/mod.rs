@@ -14,6 +14,7 @@
 pub mod action;
 pub mod app;
 mod example;
+pub mod image;
 pub mod keymap;
 pub mod keys_file;
 mod message;
@@ -29,14 +30,15 @@ mod update;
 pub mod view;
 pub mod widgets;
 
-use std::io;
-use std::path::Path;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 
 pub use app::{App, Exit};
 pub use message::{Effect, Mailer, Msg};
 pub use update::{start, update};
 pub use view::view;
 
+use app::{Subject, Tab};
 use keys_file::KeysError;
 use pace::Pace;
 use theme::Theme;
@@ -55,6 +57,9 @@ pub enum TuiError {
     /// The workspace.
     #[error(transparent)]
     Workspace(#[from] ProjectError),
+    /// A directory that holds no run.
+    #[error("{}: holds no run, expected a folder with run.yaml or summary.json in it", .0.display())]
+    NoRun(PathBuf),
     /// The terminal.
     #[error("the terminal can't be used: {0}")]
     Terminal(#[from] io::Error),
@@ -70,11 +75,11 @@ pub struct End {
 }
 
 /// Opens the workbench on this terminal and stays until the user leaves. The workspace is that of
-/// `folder`, or the user's.
+/// `folder`, or the user's; with `run`, the results of the run in that directory are open, wherever it is.
 ///
 /// # Errors
-/// `keys.yaml` is wrong, the workspace is a file, or the terminal can't be used.
-pub fn open(folder: Option<&Path>) -> Result<End, TuiError> {
+/// `keys.yaml` is wrong, the workspace is a file, `run` holds no run, or the terminal can't be used.
+pub fn open(folder: Option<&Path>, run: Option<&Path>) -> Result<End, TuiError> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let keymap = match keys_file::default_path(variable) {
         Some(path) => keys_file::load(&path)?,
@@ -85,9 +90,20 @@ pub fn open(folder: Option<&Path>) -> Result<End, TuiError> {
     crossterm::style::force_color_output(true);
     let root = folder.map_or_else(Workspace::default_root, |folder| Ok(folder.to_path_buf()))?;
     let mut app = App::new(Workspace::open(&root)?, machine(), Theme::of_environment(variable), keymap);
+    app.images = image::Images::of_environment(variable);
+    if let Some(run) = run {
+        app.subject = Some(subject(run)?);
+        app.tab = Tab::Performance;
+    }
     let exit = {
         let _guard = terminal::Guard::enter()?;
-        runtime::run(&mut app, Pace::of_environment(variable), terminal::synchronized(variable))
+        runtime::run(&mut app, Pace::of_environment(variable), terminal::synchronized(variable), || {
+            image::detect::detect(
+                variable,
+                io::stdout().is_terminal(),
+                &mut image::detect::Terminal::default(),
+            )
+        })
     };
     let exit = match exit {
         Ok(exit) => exit,
@@ -120,6 +136,15 @@ fn farewell(app: &App) -> String {
         text += &format!("\n{project}, {name} goes on in {}\n", variant.variant.path.display());
     }
     text
+}
+
+fn subject(run: &Path) -> Result<Subject, TuiError> {
+    let directory = std::path::absolute(run)?;
+    if !["run.yaml", "summary.json"].iter().any(|name| directory.join(name).is_file()) {
+        return Err(TuiError::NoRun(run.to_path_buf()));
+    }
+    let title = directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(Subject { title, directory })
 }
 
 fn gone(error: &io::Error) -> bool {

@@ -13,7 +13,8 @@ use futures_util::StreamExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::app::{App, Exit};
+use super::app::{App, Exit, Level, Notice};
+use super::image::{self, Decision, Protocol};
 use super::message::{Effect, Mailer, Msg};
 use super::pace::{Due, Pace};
 use super::snapshot;
@@ -22,13 +23,13 @@ use super::terminal::{self, Screen};
 use super::update::{start, update};
 use super::view::view;
 
-/// Runs the workbench until it ends; the terminal is taken.
+/// Runs the workbench until it ends; the terminal is taken. `decide` asks it how it shows images.
 ///
 /// # Errors
 /// The terminal or a signal handler failed.
-pub fn run(app: &mut App, pace: Pace, sync: bool) -> io::Result<Exit> {
+pub fn run(app: &mut App, pace: Pace, sync: bool, decide: impl FnOnce() -> Decision) -> io::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let exit = runtime.block_on(Loop::run(app, pace, sync));
+    let exit = runtime.block_on(Loop::run(app, pace, sync, decide));
     // Effects that are still at work on their threads have nobody to answer to.
     runtime.shutdown_background();
     exit
@@ -38,6 +39,8 @@ struct Loop<'a> {
     app: &'a mut App,
     screen: Screen,
     sync: bool,
+    /// Columns and rows of the last frame.
+    drawn: (u16, u16),
     started: Instant,
     due: Due,
     mailer: Mailer,
@@ -76,18 +79,35 @@ enum Woken {
 }
 
 impl Loop<'_> {
-    async fn run(app: &mut App, pace: Pace, sync: bool) -> io::Result<Exit> {
+    async fn run(
+        app: &mut App,
+        pace: Pace,
+        sync: bool,
+        decide: impl FnOnce() -> Decision,
+    ) -> io::Result<Exit> {
         let mut signals = Signals::listen()?;
         let (sender, mut inbox) = unbounded_channel();
         let screen = terminal::screen()?;
         let size = screen.size()?;
         app.size = (size.width, size.height);
-        let mut this =
-            Loop { app, screen, sync, started: Instant::now(), due: Due::new(pace), mailer: Mailer(sender) };
+        let mut this = Loop {
+            app,
+            screen,
+            sync,
+            drawn: (0, 0),
+            started: Instant::now(),
+            due: Due::new(pace),
+            mailer: Mailer(sender),
+        };
         // The first frame comes before anything that takes time.
         this.draw()?;
-        let effects = start();
+        let effects = start(this.app);
         this.execute(effects)?;
+        // Before anybody else reads from the terminal, whose answers would be taken for keys.
+        this.app.images.decision = decide();
+        let Decision { protocol, reason } = &this.app.images.decision;
+        let text = format!("images: {protocol}, since {reason}");
+        this.app.messages.push(Notice { level: Level::Done, text, at: Duration::ZERO });
         let mut events = EventStream::new();
         loop {
             let woken = this.wait(&mut signals, &mut events, &mut inbox).await;
@@ -157,12 +177,42 @@ impl Loop<'_> {
     fn draw(&mut self) -> io::Result<()> {
         // A frame of another size is cleared first, which must not happen inside of a synchronized update.
         let size = self.screen.size()?;
-        let sync = self.sync && (size.width, size.height) == self.app.size;
-        self.app.size = (size.width, size.height);
+        let size = (size.width, size.height);
+        let same = size == self.drawn;
+        self.drawn = size;
+        self.app.size = size;
+        let protocol = self.app.images.decision.protocol;
+        let mut ops = Vec::new();
+        if !same {
+            let pixels = crossterm::terminal::window_size().map_or((0, 0), |size| (size.width, size.height));
+            self.app.images.measure(size, pixels);
+            ops = self.app.images.slot.forget(protocol);
+        }
+        let want = report::want(self.app);
+        ops.extend(self.app.images.slot.step(protocol, want, size.1));
         let app = &*self.app;
-        terminal::draw(&mut self.screen, sync, |frame| view(app, frame))?;
+        terminal::draw(&mut self.screen, self.sync && same, |frame| {
+            view(app, frame);
+            app.images.slot.cover(frame.buffer_mut());
+        })?;
         self.due.drawn(self.started.elapsed());
-        Ok(())
+        self.paint(&ops)
+    }
+
+    /// Sends pictures after the frame that made room for them. A picture that can't be sent is no reason
+    /// to end: half blocks always can.
+    fn paint(&mut self, ops: &[image::Op]) -> io::Result<()> {
+        let protocol = self.app.images.decision.protocol;
+        match image::print::send(ops, protocol, self.app.report.picture()) {
+            Err(error) if error.kind() == io::ErrorKind::Other => {
+                let reason = format!("{protocol} failed: {error}");
+                self.app.say(Level::Warning, format!("images are shown as half blocks, since {reason}"));
+                self.app.images.decision = Decision { protocol: Protocol::Blocks, reason };
+                self.due.news();
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn execute(&mut self, effects: Vec<Effect>) -> io::Result<()> {
@@ -172,6 +222,8 @@ impl Loop<'_> {
                 Effect::Redraw => {
                     let size = self.screen.size()?;
                     self.screen.resize(ratatui::layout::Rect::new(0, 0, size.width, size.height))?;
+                    let ops = self.app.images.slot.forget(self.app.images.decision.protocol);
+                    self.paint(&ops)?;
                     self.due.key();
                 }
                 Effect::Suspend => {

@@ -16,6 +16,8 @@ use crossterm::{cursor, execute, queue};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 
+use super::image;
+
 /// A whole frame fits, so that it goes out in one piece.
 const FRAME_BYTES: usize = 64 << 10;
 
@@ -68,6 +70,7 @@ pub fn enter() -> io::Result<()> {
 pub fn leave() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let mut out = io::stdout();
+        image::print::clean(&mut out);
         let _ =
             execute!(out, EndSynchronizedUpdate, DisableBracketedPaste, LeaveAlternateScreen, cursor::Show);
         let _ = disable_raw_mode();

@@ -11,6 +11,12 @@ use super::theme::Theme;
 
 /// Takes one message in. The caller has set `app.now`.
 pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
+    let mut effects = take(app, msg);
+    effects.extend(report::settle(app));
+    effects
+}
+
+fn take(app: &mut App, msg: Msg) -> Vec<Effect> {
     match msg {
         Msg::Key(key) => on_key(app, key),
         Msg::Paste(text) => {
@@ -39,8 +45,7 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
         }
         Msg::Open(subject) => {
             app.subject = Some(subject);
-            let opened = [performance::opened, report::opened];
-            opened.into_iter().flat_map(|opened| opened(app)).collect()
+            opened(app)
         }
         Msg::Projects(msg) => projects::update(app, msg),
         Msg::Optimize(msg) => optimize::update(app, msg),
@@ -50,8 +55,17 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
 }
 
 /// The effects with which the workbench opens.
-pub fn start() -> Vec<Effect> {
-    vec![Effect::Watch]
+pub fn start(app: &mut App) -> Vec<Effect> {
+    let mut effects = vec![Effect::Watch];
+    if app.subject.is_some() {
+        effects.extend(opened(app));
+    }
+    effects
+}
+
+fn opened(app: &mut App) -> Vec<Effect> {
+    let tabs = [performance::opened, report::opened];
+    tabs.into_iter().flat_map(|opened| opened(app)).collect()
 }
 
 fn on_key(app: &mut App, key: Key) -> Vec<Effect> {

@@ -179,6 +179,11 @@ pub fn snapshots(name: &str, app: &mut App) {
     for size in SIZES {
         insta::assert_snapshot!(format!("{name}_{}x{}", size.0, size.1), screen(app, size));
     }
+    snapshots_in_mono(name, app);
+}
+
+/// A snapshot of the screen at 80×24 in mono and ASCII.
+pub fn snapshots_in_mono(name: &str, app: &mut App) {
     let theme = app.theme.clone();
     app.theme = Theme::new(ThemeName::Mono, true);
     let buffer = draw(app, SIZES[0]);

@@ -1,58 +1,329 @@
-//! The Performance tab.
+//! The Performance tab: how fast parent and optimized model are, and where the time goes.
 
 mod effect;
+mod layers;
+mod settings;
 pub mod view;
 
-pub use effect::{Effect, execute};
+use std::path::PathBuf;
+
+use crossterm::event::KeyCode;
+
+pub use effect::{Effect, Measured, execute, load};
+
+use layers::LayerLine;
+use settings::{Settings, engines};
 
 use super::TabState;
-use crate::tui::action::{Reason, Spec};
-use crate::tui::app::App;
+use crate::run::plan::EngineName;
+use crate::run::summary::{ModelRole, PerformanceRow};
+use crate::tui::action::{Action as AnyAction, Context, Move, Reason, Spec};
+use crate::tui::app::{App, Tab};
+use crate::tui::keymap::Key;
 use crate::tui::message;
+use crate::tui::widgets::input::TextInput;
+use crate::tui::widgets::table::{Sort, TableState};
+
+/// What stands under the bars.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Below {
+    /// A line for each layer.
+    #[default]
+    Layers,
+    /// A line for all layers of a kind.
+    Kinds,
+    /// Streams × batch.
+    Settings,
+}
 
 /// What the tab holds.
 #[derive(Debug, Clone, Default)]
-pub struct State {}
+pub struct State {
+    directory: Option<PathBuf>,
+    /// What was read, or why there is nothing.
+    measured: Option<Result<Measured, String>>,
+    below: Below,
+    table: TableState,
+    lines: Vec<LayerLine>,
+    filter: TextInput,
+    typing: bool,
+    /// Latency limit in milliseconds.
+    limit: Option<f64>,
+    /// Position among the engines, for streams × batch.
+    engine: usize,
+    /// Show the parent's streams × batch.
+    parent: bool,
+    /// A variant to compare with, from this tab.
+    held: Option<Held>,
+}
 
-impl TabState for State {}
+/// A variant to compare others with.
+#[derive(Debug, Clone)]
+struct Held {
+    title: String,
+    directory: PathBuf,
+    rows: Vec<PerformanceRow>,
+}
+
+impl State {
+    fn measured(&self) -> Option<&Measured> {
+        self.measured.as_ref()?.as_ref().ok()
+    }
+
+    /// Makes the lines of the table anew.
+    fn select_lines(&mut self) {
+        let layers = self.measured().map(|measured| &measured.layers[..]).unwrap_or_default();
+        let mut lines =
+            if self.below == Below::Kinds { layers::by_kind(layers) } else { layers::each(layers) };
+        lines.retain(|line| line.holds(self.filter.text()));
+        if let Some(Sort { column, descending }) = self.table.sort() {
+            lines.sort_by(|a, b| {
+                let order = layers::order(a, b, column);
+                if descending { order.reverse() } else { order }
+            });
+        }
+        self.lines = lines;
+        self.table.set_len(self.lines.len());
+    }
+
+    /// The settings of the engine and model that are chosen.
+    fn settings(&self) -> Option<(EngineName, Settings<'_>)> {
+        let rows = &self.measured()?.rows;
+        let engines = engines(rows);
+        let engine = *engines.get(self.engine.min(engines.len().checked_sub(1)?))?;
+        let model = if self.parent { ModelRole::Parent } else { ModelRole::Optimized };
+        Some((engine, Settings::new(rows, engine, model)))
+    }
+}
+
+impl TabState for State {
+    fn table(&self) -> Option<&TableState> {
+        (self.measured().is_some() && self.below != Below::Settings).then_some(&self.table)
+    }
+
+    fn table_mut(&mut self) -> Option<&mut TableState> {
+        (self.measured().is_some() && self.below != Below::Settings).then_some(&mut self.table)
+    }
+
+    fn sorted(&mut self) {
+        self.select_lines();
+    }
+
+    fn back(&mut self) -> bool {
+        if self.below == Below::Settings {
+            self.below = Below::Layers;
+            self.select_lines();
+            return true;
+        }
+        if !self.filter.text().is_empty() {
+            self.filter = TextInput::default();
+            self.select_lines();
+            return true;
+        }
+        false
+    }
+
+    fn typing(&self) -> bool {
+        self.typing
+    }
+
+    fn on_key(&mut self, key: Key) -> Vec<message::Effect> {
+        match key.code {
+            KeyCode::Enter => self.typing = false,
+            KeyCode::Esc => {
+                self.typing = false;
+                self.filter = TextInput::default();
+                self.select_lines();
+            }
+            KeyCode::Up => self.table.step(Move::Up),
+            KeyCode::Down => self.table.step(Move::Down),
+            _ => {
+                if self.filter.on_key(key) {
+                    self.select_lines();
+                }
+            }
+        }
+        Vec::new()
+    }
+}
 
 /// What can be done here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {}
+pub enum Action {
+    /// Shows streams × batch, or the layers again.
+    Settings,
+    /// A stricter latency limit.
+    Stricter,
+    /// A looser one.
+    Looser,
+    /// Layers one by one, or by kind; in streams × batch, parent or optimized.
+    Variant,
+    /// The next engine in streams × batch.
+    Engine,
+    /// Filters the layers.
+    Filter,
+    /// Keeps this variant to compare others with, or lets it go.
+    Hold,
+}
+
+const fn here(
+    action: Action,
+    id: &'static str,
+    keys: &'static [&'static str],
+    hint: Option<&'static str>,
+    description: &'static str,
+) -> Spec {
+    let context = Context::Tab(Tab::Performance);
+    Spec { action: AnyAction::Performance(action), id, description, keys, context, hint }
+}
 
 /// The tab's part of the table of actions.
-pub const ACTIONS: &[Spec] = &[];
+pub const ACTIONS: &[Spec] = &[
+    here(
+        Action::Settings,
+        "streams-batch",
+        &["b"],
+        Some("streams × batch"),
+        "show throughput over streams × batch",
+    ),
+    here(Action::Stricter, "stricter-limit", &["-"], Some("limit"), "lower the latency limit"),
+    here(Action::Looser, "looser-limit", &["+"], None, "raise the latency limit"),
+    here(
+        Action::Variant,
+        "layers-kinds",
+        &["v"],
+        Some("layers/kinds"),
+        "layers one by one or by kind; parent or optimized",
+    ),
+    here(Action::Engine, "next-engine", &["e"], Some("engine"), "show streams × batch of the next engine"),
+    here(Action::Filter, "filter-layers", &["/"], Some("filter"), "filter the layers by words"),
+    here(
+        Action::Hold,
+        "hold-to-compare",
+        &["="],
+        Some("hold"),
+        "hold this variant to compare others with, or let it go",
+    ),
+];
 
 impl Action {
     /// Whether it can be done now.
     ///
     /// # Errors
     /// Why not.
-    pub fn enabled(self, _app: &App) -> Result<(), Reason> {
-        match self {}
+    pub fn enabled(self, app: &App) -> Result<(), Reason> {
+        if app.subject.is_none() {
+            return Err("no optimized model is open, choose one in Projects".into());
+        }
+        let state = &app.performance;
+        let measured = match &state.measured {
+            None => return Err("the measurements are being read".into()),
+            Some(Err(_)) => return Err("nothing was measured".into()),
+            Some(Ok(measured)) => measured,
+        };
+        let needed = |holds: bool, why: &'static str| if holds { Ok(()) } else { Err(why.into()) };
+        let in_settings = state.below == Below::Settings;
+        match self {
+            Action::Settings => needed(!measured.rows.is_empty(), "no speed was measured"),
+            Action::Stricter | Action::Looser => needed(in_settings, "the limit is part of streams × batch"),
+            Action::Engine => match in_settings {
+                false => Err("the engine is chosen in streams × batch".into()),
+                true => needed(engines(&measured.rows).len() > 1, "only one engine was measured"),
+            },
+            Action::Variant if in_settings => Ok(()),
+            Action::Variant => needed(!measured.layers.is_empty(), "the layers were not measured"),
+            Action::Filter => match in_settings {
+                true => Err("there are no layers here to filter".into()),
+                false => needed(!measured.layers.is_empty(), "the layers were not measured"),
+            },
+            Action::Hold => needed(!measured.rows.is_empty(), "no speed was measured"),
+        }
     }
 }
 
 /// What effects answer.
 #[derive(Debug, Clone)]
-pub enum Msg {}
+pub enum Msg {
+    /// The measurements of this directory.
+    Loaded(PathBuf, Box<Result<Measured, String>>),
+}
 
 /// Takes an answer in.
-pub fn update(_app: &mut App, msg: Msg) -> Vec<message::Effect> {
-    match msg {}
+pub fn update(app: &mut App, msg: Msg) -> Vec<message::Effect> {
+    let state = &mut app.performance;
+    match msg {
+        Msg::Loaded(directory, measured) if state.directory.as_ref() == Some(&directory) => {
+            state.measured = Some(*measured);
+            state.select_lines();
+        }
+        Msg::Loaded(..) => {}
+    }
+    Vec::new()
 }
 
 /// Does an action that is enabled.
-pub fn perform(_app: &mut App, action: Action) -> Vec<message::Effect> {
-    match action {}
-}
-
-/// Another subject was opened: forget the old one.
-pub fn opened(_app: &mut App) -> Vec<message::Effect> {
+pub fn perform(app: &mut App, action: Action) -> Vec<message::Effect> {
+    let title = app.subject.as_ref().map(|subject| subject.title.clone()).unwrap_or_default();
+    let state = &mut app.performance;
+    match action {
+        Action::Settings => {
+            state.below = if state.below == Below::Settings { Below::Layers } else { Below::Settings };
+            state.typing = false;
+            state.select_lines();
+        }
+        Action::Stricter | Action::Looser => {
+            let limit = state.limit;
+            state.limit = state.settings().and_then(|(_, s)| s.moved(limit, action == Action::Looser));
+        }
+        Action::Variant => {
+            match state.below {
+                Below::Settings => state.parent = !state.parent,
+                Below::Layers => state.below = Below::Kinds,
+                Below::Kinds => state.below = Below::Layers,
+            }
+            state.select_lines();
+        }
+        Action::Engine => {
+            let count = state.measured().map_or(1, |measured| engines(&measured.rows).len().max(1));
+            state.engine = (state.engine + 1) % count;
+        }
+        Action::Filter => state.typing = true,
+        Action::Hold => {
+            let same =
+                state.held.as_ref().is_some_and(|held| Some(&held.directory) == state.directory.as_ref());
+            let rows = state.measured().map(|measured| measured.rows.clone());
+            state.held = match (same, rows, state.directory.clone()) {
+                (false, Some(rows), Some(directory)) => Some(Held { title, directory, rows }),
+                _ => None,
+            };
+            match &state.held {
+                Some(held) => {
+                    let text = format!("{} is held; open another variant to see both", held.title);
+                    app.hint(text);
+                }
+                None => app.hint("nothing is held any more"),
+            }
+        }
+    }
     Vec::new()
 }
 
-/// The tab came to the front.
-pub fn shown(_app: &mut App) -> Vec<message::Effect> {
-    Vec::new()
+/// Another subject was opened: forget the old one, but for what is held.
+pub fn opened(app: &mut App) -> Vec<message::Effect> {
+    let directory = app.subject.as_ref().map(|subject| subject.directory.clone());
+    let old = std::mem::take(&mut app.performance);
+    let mut table = TableState::sortable(view::COLUMNS.len());
+    table.sort_by(Some(Sort { column: view::SAVED, descending: true }));
+    app.performance =
+        State { directory: directory.clone(), table, held: old.held, limit: old.limit, ..State::default() };
+    directory.map(|directory| message::Effect::Performance(Effect::Load(directory))).into_iter().collect()
+}
+
+/// The tab came to the front: what was missing may be there now.
+pub fn shown(app: &mut App) -> Vec<message::Effect> {
+    let missing = app.performance.measured().is_none();
+    match app.performance.directory.clone().filter(|_| missing) {
+        Some(directory) => vec![message::Effect::Performance(Effect::Load(directory))],
+        None => Vec::new(),
+    }
 }

@@ -206,7 +206,10 @@ fn spawn(directory: &Path) -> Result<Started, RunError> {
 }
 
 /// This program, also when its file was replaced meanwhile.
-fn program() -> io::Result<PathBuf> {
+///
+/// # Errors
+/// The system can't tell.
+pub fn program() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     Ok(if program.exists() { program } else { "/proc/self/exe".into() })
 }

@@ -110,13 +110,19 @@ impl VariantEntry {
         self.standing == Standing::Waiting && self.asked.is_some()
     }
 
+    /// The stages of the run, in order: all but the search, unless it has begun one.
+    pub fn stages(&self) -> impl Iterator<Item = Stage> {
+        let searches = self.state.stages.iter().any(|state| state.stage == Stage::Tradeoff);
+        Stage::ALL.into_iter().filter(move |stage| searches || *stage != Stage::Tradeoff)
+    }
+
     /// How much of the run is done, from 0 to just below 1: each stage counts alike, as nobody knows
     /// beforehand how long it takes.
     pub fn fraction(&self) -> f64 {
         let ended = self.state.stages.iter().filter(|stage| stage.seconds.is_some()).count() as f64;
         let active = self.state.active().filter(|stage| stage.total > 0);
         let part = active.map_or(0.0, |stage| stage.done as f64 / stage.total as f64);
-        ((ended + part.min(1.0)) / Stage::ALL.len() as f64).min(0.99)
+        ((ended + part.min(1.0)) / self.stages().count() as f64).min(0.99)
     }
 }
 
@@ -233,7 +239,7 @@ mod tests {
         };
         assert_eq!(entry.fraction(), 0.0);
         entry.state.stages = vec![stage(Stage::Prepare, 10, Some(1.0)), stage(Stage::Baseline, 5, None)];
-        assert_eq!(entry.fraction(), 1.5 / 8.0);
+        assert_eq!(entry.fraction(), 1.5 / 9.0);
         entry.state.stages = Stage::ALL.map(|name| stage(name, 10, Some(1.0))).to_vec();
         assert_eq!(entry.fraction(), 0.99);
     }

@@ -17,13 +17,15 @@ fn labels() -> Vec<(String, usize)> {
 /// The same labels as a list, as a list that is the dataset itself, and as folders.
 #[test]
 fn every_form_of_labels_gives_the_same_accuracy() {
-    let expected = Workspace::tiny().passes(&[])["reports"]["annotations"].clone();
+    // Sums over all images do not depend on their order, which the folders change.
+    let by_sums = ["--set", "optimize.bias_correction=fast"];
+    let expected = Workspace::tiny().passes(&by_sums)["reports"]["annotations"].clone();
     assert_eq!(expected["images"], 16);
 
     let list = Workspace::tiny_with_images();
     fs::copy(fixture("tiny/labels.txt"), list.path("images/val.txt")).unwrap();
     list.set_dataset("dataset: {path: images/val.txt}");
-    assert_eq!(list.passes(&[])["reports"]["annotations"], expected, "a list");
+    assert_eq!(list.passes(&by_sums)["reports"]["annotations"], expected, "a list");
 
     let folders = Workspace::tiny_with_images();
     for (name, index) in labels() {
@@ -32,7 +34,7 @@ fn every_form_of_labels_gives_the_same_accuracy() {
         fs::rename(folders.path("images").join(&name), class.join(&name)).unwrap();
     }
     folders.set_dataset("dataset: {path: classes}");
-    assert_eq!(folders.passes(&[])["reports"]["annotations"], expected, "class folders");
+    assert_eq!(folders.passes(&by_sums)["reports"]["annotations"], expected, "class folders");
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn accuracy_aware_gives_layers_back_until_the_limit_holds() {
     let summary = workspace.passes(&arguments);
     let found = &summary["tradeoff"];
     assert_eq!((&found["metric"], &found["ended"]), (&"agreement".into(), &"within_limit".into()), "{found}");
-    assert_eq!(found["drop"], 0.0);
+    assert!(found["drop"].as_f64() <= Some(0.8), "{found}");
     assert_eq!(
         found["drop"],
         100.0 * (1.0 - summary["reports"]["predictions"]["agreement"].as_f64().unwrap())

@@ -52,28 +52,29 @@ fn a_project_is_imported_optimized_measured_and_reported_step_by_step() {
 
     let done = workspace.calib8(&[&["optimize", "tiny"], &FAST[..]].concat());
     assert_eq!(done.code, Some(0), "{done}");
-    let done = workspace
-        .calib8(&[&["optimize", "tiny", "--set", "optimize.preset=mixed", "--detach"], &FAST[..]].concat());
+    let done = workspace.calib8(
+        &[&["optimize", "tiny", "--set", "optimize.preset=performance", "--detach"], &FAST[..]].concat(),
+    );
     assert_eq!(done.code, Some(0), "{done}");
-    let mixed = workspace.home()[2].1.join("projects/tiny/runs/int8-mixed");
-    wait_for(&mixed, "finished", |s| s.standing.name() == "finished" && s.holder.is_none());
+    let second = workspace.home()[2].1.join("projects/tiny/runs/int8-performance");
+    wait_for(&second, "finished", |s| s.standing.name() == "finished" && s.holder.is_none());
     let rows = listed(&workspace);
     assert_eq!(rows[0]["fps"], project["baseline"]["fps"]["median"]);
     let variants = rows[0]["variants"].as_array().unwrap();
-    assert_eq!(variants[0]["id"], "tiny/int8-performance");
-    assert_eq!(variants[1]["name"], "INT8 mixed");
+    assert_eq!(variants[0]["id"], "tiny/int8-mixed");
+    assert_eq!(variants[1]["name"], "INT8 performance");
     for variant in variants {
         assert_eq!(variant["status"], "finished");
         assert!(variant["fps"].is_number() && variant["speedup"].is_number() && variant["bytes"].is_number());
         assert!(variant["agreement"].is_number() && variant["drop"].is_number());
     }
     let table = workspace.calib8(&["projects"]).stdout;
-    assert!(table.lines().nth(2).unwrap().starts_with("  INT8 performance  "), "{table}");
+    assert!(table.lines().nth(2).unwrap().starts_with("  INT8 mixed  "), "{table}");
 
     // The same model, measured in another setting.
-    let read = |name: &str| fs::read(mixed.join(name)).unwrap();
+    let read = |name: &str| fs::read(second.join(name)).unwrap();
     let (model, performance) = (read("model.int8.onnx"), read("performance.json"));
-    let done = workspace.calib8(&["measure", "tiny", "INT8 mixed", "--set", "performance.batch=[1, 2]"]);
+    let done = workspace.calib8(&["measure", "tiny", "INT8 performance", "--set", "performance.batch=[1, 2]"]);
     assert_eq!(done.code, Some(0), "{done}");
     assert_eq!(read("model.int8.onnx"), model);
     let again: Value = serde_json::from_slice(&read("performance.json")).unwrap();
@@ -82,7 +83,7 @@ fn a_project_is_imported_optimized_measured_and_reported_step_by_step() {
 
     // Other reports, with the speeds as they were.
     let performance = read("performance.json");
-    let done = workspace.calib8(&["report", "tiny", "int8-mixed", "--set", "reports=[predictions]"]);
+    let done = workspace.calib8(&["report", "tiny", "int8-performance", "--set", "reports=[predictions]"]);
     assert_eq!(done.code, Some(0), "{done}");
     assert_eq!(read("performance.json"), performance);
     let summary: Value = serde_json::from_slice(&read("summary.json")).unwrap();

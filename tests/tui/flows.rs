@@ -66,7 +66,7 @@ fn the_form_starts_a_run_and_shows_it() {
     let [Effect::Optimize(Optimize::Start { options, wait: false, .. })] = &effects[..] else {
         panic!("{effects:?}")
     };
-    assert_eq!(options.name, "int8 performance");
+    assert_eq!(options.name, "int8 mixed");
     let started = OptimizeMsg::Started(directory("int8-mixed"), "process 1 works".into());
     update(&mut app, Msg::Optimize(started));
     show(&mut app, workspace(60));

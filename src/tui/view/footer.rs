@@ -54,7 +54,13 @@ fn keys(app: &App, area: Rect, buffer: &mut Buffer) {
     let right = Line::from_iter(hints(Context::Everywhere));
     let room = area.width.saturating_sub(right.width() as u16 + 1);
     let mut left = Line::default();
-    for pair in hints(Context::Tab(app.tab)).collect::<Vec<_>>().chunks(2) {
+    let mut here: Vec<Span> = hints(Context::Tab(app.tab)).collect();
+    let width: usize = here.iter().map(Span::width).sum();
+    if width > usize::from(room) {
+        // What can't be done now leaves first; the help still says why.
+        here = here.chunks(2).filter(|pair| pair[0].style != app.theme.disabled).flatten().cloned().collect();
+    }
+    for pair in here.chunks(2) {
         let width: usize = pair.iter().map(Span::width).sum();
         if left.width() + width > usize::from(room) {
             break;

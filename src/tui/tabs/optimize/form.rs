@@ -19,6 +19,8 @@ pub enum Field {
     Subset,
     /// How far to go.
     Method,
+    /// How much may be lost, where the method keeps to a limit.
+    MaxDrop,
     /// Which zero points.
     Preset,
     /// How ranges are chosen.
@@ -37,11 +39,12 @@ pub enum Field {
 
 impl Field {
     /// From top to bottom.
-    pub const ALL: [Field; 11] = [
+    pub const ALL: [Field; 12] = [
         Field::Precision,
         Field::Calibration,
         Field::Subset,
         Field::Method,
+        Field::MaxDrop,
         Field::Preset,
         Field::Range,
         Field::Bias,
@@ -61,6 +64,7 @@ impl Field {
             Field::Calibration => "Calibrate on",
             Field::Subset => "Subset",
             Field::Method => "Method",
+            Field::MaxDrop => "Largest drop",
             Field::Preset => "Preset",
             Field::Range => "Ranges",
             Field::Bias => "Bias correction",
@@ -82,13 +86,22 @@ impl Field {
             }
             (Field::Subset, _) => "at most this many of them; a few hundred are enough",
             (Field::Method, 0) => "quantizes every layer that can be; needs no labels",
-            (Field::Method, _) => "gives layers back to FP32 until the loss of accuracy is under a limit",
-            (Field::Preset, 0) => "zero point 0 or 128: the fastest on every engine",
-            (Field::Preset, _) => "any zero point: often more accurate where activations can be negative",
+            (Field::Method, 1) => {
+                "gives the worst layers back to FP32 until the drop is under the limit below"
+            }
+            (Field::Method, _) => {
+                "tries presets and ranges on a part of the calibration images, keeps the best"
+            }
+            (Field::MaxDrop, _) => {
+                "percentage points, for AccuracyAware: of top-1 with labels, of agreement without"
+            }
+            (Field::Preset, 0) => "any zero point: often more accurate where activations can be negative",
+            (Field::Preset, _) => "zero point 0 or 128: symmetric, as some other runtimes prefer it",
             (Field::Range, 0) => "the part of min-max with the least squared error of rounding and clipping",
             (Field::Range, 1) => "the smallest and the largest value of all images",
             (Field::Range, _) => "the mean over the images of each image's smallest and largest value",
-            (Field::Bias, 0) => "the bias takes up the mean error that rounding the weights makes",
+            (Field::Bias, 0) => "layer after layer, kept only if held-out images say that it helps",
+            (Field::Bias, 1) => "the bias takes up the mean error that rounding the weights makes",
             (Field::Bias, _) => "biases stay as they are",
             (Field::IgnoredNames, _) => "names of nodes that stay FP32, separated by spaces",
             (Field::IgnoredTypes, _) => "operators that stay FP32, such as Add, separated by spaces",
@@ -101,12 +114,10 @@ impl Field {
     pub fn choices(self) -> &'static [(&'static str, Option<&'static str>)] {
         match self {
             Field::Precision => &[("INT8", None), ("FP16", Some("no CPU gains by it"))],
-            Field::Method => {
-                &[("Default", None), ("AccuracyAware", Some("this version of calib8 does not have it yet"))]
-            }
-            Field::Preset => &[("Performance", None), ("Mixed", None)],
+            Field::Method => &[("Default", None), ("AccuracyAware", None), ("Auto", None)],
+            Field::Preset => &[("Mixed", None), ("Performance", None)],
             Field::Range => &[("MSE", None), ("min-max", None), ("mean min-max", None)],
-            Field::Bias => &[("fast", None), ("none", None)],
+            Field::Bias => &[("sequential", None), ("fast", None), ("none", None)],
             _ => &[],
         }
     }
@@ -142,6 +153,7 @@ impl Form {
         };
         form.set(Field::Calibration, calibration);
         form.set(Field::Subset, "300");
+        form.set(Field::MaxDrop, "1");
         form.set(Field::Seconds, "5");
         form.rename();
         form
@@ -198,9 +210,12 @@ impl Form {
     /// A name that says what was chosen, until the user gives another.
     fn rename(&mut self) {
         if !self.named {
-            let preset = ["performance", "mixed"][self.choice(Field::Preset)];
+            let method = ["", " accuracy-aware", " auto"][self.choice(Field::Method)];
+            let preset = [" mixed", " performance"][self.choice(Field::Preset)];
             let range = ["", " min-max", " mean min-max"][self.choice(Field::Range)];
-            self.set(Field::Name, &format!("int8 {preset}{range}"));
+            // The method auto chooses these by itself.
+            let chosen = if method == " auto" { String::new() } else { format!("{preset}{range}") };
+            self.set(Field::Name, &format!("int8{method}{chosen}"));
         }
     }
 
@@ -220,16 +235,18 @@ impl Form {
         optimize.dataset =
             (!calibration.is_empty()).then(|| CalibrationSection { path: calibration.to_string() });
         optimize.precision = Precision::Int8;
-        optimize.method = Method::Default;
+        optimize.method = [Method::Default, Method::AccuracyAware, Method::Auto][self.choice(Field::Method)];
+        optimize.max_drop = number(Field::MaxDrop, "percentage points")?;
         let subset = number(Field::Subset, "a number of images")?;
         if !(1.0..=1e6).contains(&subset) || subset.fract() != 0.0 {
             return Err(format!("Subset: expected 1 to 1000000 images, found {subset}"));
         }
         optimize.subset_size = subset as u32;
-        optimize.preset = [Preset::Performance, Preset::Mixed][self.choice(Field::Preset)];
+        optimize.preset = [Preset::Mixed, Preset::Performance][self.choice(Field::Preset)];
         let ranges = [RangeMethod::Mse, RangeMethod::MinMax, RangeMethod::MeanMinMax];
         optimize.range = ranges[self.choice(Field::Range)];
-        optimize.bias_correction = [BiasCorrection::Fast, BiasCorrection::None][self.choice(Field::Bias)];
+        let corrections = [BiasCorrection::Sequential, BiasCorrection::Fast, BiasCorrection::None];
+        optimize.bias_correction = corrections[self.choice(Field::Bias)];
         optimize.ignored_scope =
             IgnoredScope { names: words(Field::IgnoredNames), types: words(Field::IgnoredTypes) };
         options.performance.seconds = number(Field::Seconds, "a number of seconds")?;
@@ -279,7 +296,7 @@ mod tests {
     fn the_defaults_are_those_of_a_run_file() {
         let options = form().options().unwrap();
         assert_eq!(options.optimize, OptimizeOptions::new("").optimize);
-        assert_eq!(options.name, "int8 performance");
+        assert_eq!(options.name, "int8 mixed");
     }
 
     #[test]
@@ -287,13 +304,24 @@ mod tests {
         let mut form = form();
         form.field = at(Field::Preset);
         form.turn(true).unwrap();
-        assert_eq!(form.text(Field::Name), "int8 mixed");
+        assert_eq!(form.text(Field::Name), "int8 performance");
         form.field = at(Field::Name);
         form.edited();
         form.field = at(Field::Range);
         form.turn(true).unwrap();
-        assert_eq!(form.text(Field::Name), "int8 mixed");
+        assert_eq!(form.text(Field::Name), "int8 performance");
         assert_eq!(form.options().unwrap().optimize.range, RangeMethod::MinMax);
+    }
+
+    #[test]
+    fn the_limit_of_the_drop_goes_to_the_method_that_keeps_it() {
+        let mut form = form();
+        form.field = at(Field::Method);
+        form.turn(true).unwrap();
+        form.set(Field::MaxDrop, "0.5");
+        let options = form.options().unwrap();
+        assert_eq!((options.optimize.method, options.optimize.max_drop), (Method::AccuracyAware, 0.5));
+        assert_eq!(options.name, "int8 accuracy-aware mixed");
     }
 
     #[test]

@@ -175,7 +175,7 @@ fn draw_run(app: &App, run: &VariantEntry, area: Rect, buffer: &mut Buffer) {
         standing(app, run),
     ]));
     page.gap();
-    for stage in Stage::ALL {
+    for stage in run.stages() {
         let state = run.state.stages.iter().find(|state| state.stage == stage);
         page.put(stage_line(app, run, stage, state, width));
     }
@@ -251,7 +251,7 @@ fn stage_line(
     let name = |mark: &str, style| Span::styled(format!("{mark} {:<12}", stage.name()), style);
     let Some(state) = state else { return Line::from(name(" ", theme.dim)) };
     if let Some(seconds) = state.seconds {
-        let time = Span::styled(format!("{:>9}", duration(seconds)), theme.text);
+        let time = Span::styled(format!("{:>11}", duration(seconds)), theme.text);
         let items = match state.total {
             0 | 1 => String::new(),
             total => format!("   {total} {}", stage.unit()),
@@ -268,9 +268,14 @@ fn stage_line(
     let count = format!(" {:>digits$} / {} {}", state.done, state.total, stage.unit());
     let rate =
         if state.rate > 0.0 { format!("{:>8.1} {}/s", state.rate, stage.unit()) } else { String::new() };
-    let left = state.eta_seconds.map(|left| format!("   {} left", duration(left))).unwrap_or_default();
+    let running = run.standing == Standing::Running;
+    let left = state
+        .eta_seconds
+        .filter(|_| running)
+        .map(|left| format!("   {} left", duration(left)))
+        .unwrap_or_default();
     let text = format!("{count}{rate}{left}");
-    let bar = width.saturating_sub(14 + 46).clamp(8, 44);
+    let bar = width.saturating_sub(14 + 52).clamp(6, 44);
     let mut spans = vec![name(mark, style)];
     spans.extend(gauge(fraction, bar, theme).spans);
     spans.push(Span::styled(text, theme.text));

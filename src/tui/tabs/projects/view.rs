@@ -363,7 +363,7 @@ fn draw_import(app: &App, import: &Import, area: Rect, buffer: &mut Buffer) {
         put(y, Line::styled(format!("  {mark}{entry}"), style));
         y += 1;
     }
-    let keys = "Tab completes · PgDn PgUp choose · ↑ ↓ fields · Enter on the name makes it · Esc leaves";
+    let keys = "Tab completes · PgDn chooses · ↑ ↓ fields · Enter on the name: make it";
     put(area.bottom() - 1, Line::styled(keys, theme.dim));
     if let Some(rect) = input_at {
         import.inputs[Field::ALL.iter().position(|f| *f == import.field).unwrap_or(0)]

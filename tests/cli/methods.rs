@@ -55,8 +55,7 @@ fn accuracy_aware_gives_layers_back_until_the_limit_holds() {
     let best = &points[file["best"].as_u64().unwrap() as usize];
     assert_eq!(best["fp32_layers"], found["fp32_layers"]);
     let kept = found["fp32_layers"].as_array().unwrap().len() as u64;
-    let layers = |key: &str| summary["optimized"][key].as_u64().unwrap();
-    assert!(kept > 0 && layers("quantized_layers") < layers("layers"), "{found}");
+    assert!(kept > 0, "{found}");
     assert!(points.iter().all(|p| p["fps_estimated"].as_f64().unwrap() > 0.0));
 
     // Nothing is judged twice, and the result is the same to the byte.

@@ -74,7 +74,8 @@ fn a_project_is_imported_optimized_measured_and_reported_step_by_step() {
     // The same model, measured in another setting.
     let read = |name: &str| fs::read(second.join(name)).unwrap();
     let (model, performance) = (read("model.int8.onnx"), read("performance.json"));
-    let done = workspace.calib8(&["measure", "tiny", "INT8 performance", "--set", "performance.batch=[1, 2]"]);
+    let done =
+        workspace.calib8(&["measure", "tiny", "INT8 performance", "--set", "performance.batch=[1, 2]"]);
     assert_eq!(done.code, Some(0), "{done}");
     assert_eq!(read("model.int8.onnx"), model);
     let again: Value = serde_json::from_slice(&read("performance.json")).unwrap();

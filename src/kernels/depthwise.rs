@@ -35,7 +35,7 @@ impl Packed {
     ) -> Packed {
         let Product { weights, bias, .. } = *product;
         #[cfg(target_arch = "x86_64")]
-        match isa {
+        match isa.base() {
             _ if !product.results_fit_i32() => {}
             Isa::Avx512Vnni => {
                 let packed = avx512_vnni::Depthwise::new(kernel, weights, bias, zero_point, output);
@@ -44,7 +44,7 @@ impl Packed {
             Isa::Avx2 => {
                 return Packed::Avx2(avx2::Depthwise::new(kernel, weights, bias, zero_point, output));
             }
-            Isa::Scalar => {}
+            _ => {}
         }
         Packed::Scalar(scalar::Depthwise::new(weights, bias, zero_point, output))
     }

@@ -15,7 +15,7 @@ macro_rules! per_tier {
     ($isa:expr, $body:ident($($arg:ident: $ty:ty),* $(,)?)) => {{
         let isa: Isa = $isa;
         isa.assert_supported();
-        match isa {
+        match isa.base() {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => {
                 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -178,7 +178,7 @@ pub fn lookup(isa: Isa, table: &[u8; 256], x: &[u8], out: &mut [u8]) {
     isa.assert_supported();
     let out = &mut out[..x.len()];
     #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Avx512Vnni && is_x86_feature_detected!("avx512vbmi") {
+    if isa.base() == Isa::Avx512Vnni && is_x86_feature_detected!("avx512vbmi") {
         // SAFETY: the instructions were found just now.
         #[allow(unsafe_code)]
         unsafe {
@@ -188,7 +188,7 @@ pub fn lookup(isa: Isa, table: &[u8; 256], x: &[u8], out: &mut [u8]) {
     }
     #[cfg(target_arch = "x86_64")]
     if isa != Isa::Scalar {
-        // SAFETY: `assert_supported` found the tier, and both have AVX2.
+        // SAFETY: `assert_supported` found the tier, and all but the plain one have AVX2.
         #[allow(unsafe_code)]
         unsafe {
             avx2::lookup(table, x, out)

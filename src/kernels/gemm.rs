@@ -7,7 +7,7 @@ use super::scalar::{self, Rows};
 use super::types::Output;
 use super::{Isa, SLACK, span};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512_vnni};
+use super::{amx, avx_vnni, avx2, avx512_vnni};
 
 /// In the offsets of [`GemmWeights::indirect`]: this tap of this row is padding.
 pub const PAD: i32 = i32::MIN;
@@ -19,6 +19,17 @@ pub(super) enum Store {
     U8 { zero_point: u8, lo: u8, hi: u8 },
     /// Scaled floats.
     F32,
+}
+
+impl Store {
+    /// Bytes of an output.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn element(self) -> usize {
+        match self {
+            Store::U8 { .. } => 1,
+            Store::F32 => size_of::<f32>(),
+        }
+    }
 }
 
 /// The weights, biases and output factors of a product, in the order in which one tier reads them.
@@ -38,7 +49,11 @@ enum Packed {
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Panels),
     #[cfg(target_arch = "x86_64")]
+    AvxVnni(Panels),
+    #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Panels),
+    #[cfg(target_arch = "x86_64")]
+    Amx(amx::Gemm),
 }
 
 impl Packed {
@@ -47,11 +62,14 @@ impl Packed {
         #[cfg(target_arch = "x86_64")]
         match (isa, store) {
             _ if !fits => {}
-            (Isa::Avx512Vnni, Store::U8 { .. }) => {
-                return Packed::Avx512Vnni(Panels::pack(&avx512_vnni::SCHEME_U8, product));
+            (Isa::Amx, _) if amx::Gemm::pays(product) => {
+                return Packed::Amx(amx::Gemm::pack(product, store));
             }
-            (Isa::Avx512Vnni, Store::F32) => {
-                return Packed::Avx512Vnni(Panels::pack(&avx512_vnni::SCHEME_F32, product));
+            (Isa::Amx | Isa::Avx512Vnni, _) => {
+                return Packed::Avx512Vnni(Panels::pack(avx512_vnni::scheme(store), product));
+            }
+            (Isa::AvxVnni, _) => {
+                return Packed::AvxVnni(Panels::pack(avx_vnni::scheme(store), product));
             }
             (Isa::Avx2, _) => {
                 let is_bytes = matches!(store, Store::U8 { .. });
@@ -60,6 +78,27 @@ impl Packed {
             (Isa::Scalar, _) => {}
         }
         Packed::Scalar(scalar::Gemm::new(product))
+    }
+
+    /// Multiplies `m` rows and stores them at `out`, rows `ldo` elements (of u8 or f32, as `store` says) apart; not for
+    /// weights of the scalar tier.
+    ///
+    /// # Safety
+    /// The machine has the tier that these weights were packed for, with `store`; each row and tap of `rows` lies in `a`
+    /// (or is the padding row) with [`SLACK`] bytes after it; `m` rows of all channels can be written at `out`.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    unsafe fn run(&self, store: Store, a: &[u8], rows: Rows<'_>, m: usize, out: *mut u8, ldo: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            match self {
+                Packed::Scalar(_) => {}
+                Packed::Avx2(panels) => avx2::run(panels, store, a, rows, m, out, ldo),
+                Packed::AvxVnni(panels) => avx_vnni::run(panels, store, a, rows, m, out, ldo),
+                Packed::Avx512Vnni(panels) => avx512_vnni::run(panels, store, a, rows, m, out, ldo),
+                Packed::Amx(gemm) => gemm.run(store, a, rows, m, out, ldo),
+            }
+        }
     }
 }
 
@@ -196,19 +235,11 @@ impl GemmWeights {
                 out[row * ldo + n] = scalar::requantize(acc, mult, zero_point, lo, hi);
             }),
             #[cfg(target_arch = "x86_64")]
-            Packed::Avx2(panels) => {
-                // SAFETY: as below.
+            vectors => {
+                // SAFETY: `pack` checked the machine, the public functions checked rows and outputs, which are bytes.
                 #[allow(unsafe_code)]
                 unsafe {
-                    avx2::run(panels, self.store, a, rows, m, out.as_mut_ptr(), ldo)
-                }
-            }
-            #[cfg(target_arch = "x86_64")]
-            Packed::Avx512Vnni(panels) => {
-                // SAFETY: `pack` checked the machine, the public functions checked rows and outputs.
-                #[allow(unsafe_code)]
-                unsafe {
-                    avx512_vnni::run(panels, self.store, a, rows, m, out.as_mut_ptr(), ldo)
+                    vectors.run(self.store, a, rows, m, out.as_mut_ptr(), ldo)
                 }
             }
         }
@@ -221,19 +252,11 @@ impl GemmWeights {
                 out[row * ldo + n] = acc as f32 * scale;
             }),
             #[cfg(target_arch = "x86_64")]
-            Packed::Avx2(panels) => {
-                // SAFETY: as in `run_u8`.
+            vectors => {
+                // SAFETY: as in `run_u8`; the outputs are floats.
                 #[allow(unsafe_code)]
                 unsafe {
-                    avx2::run(panels, self.store, a, rows, m, out.as_mut_ptr().cast(), ldo)
-                }
-            }
-            #[cfg(target_arch = "x86_64")]
-            Packed::Avx512Vnni(panels) => {
-                // SAFETY: as in `run_u8`.
-                #[allow(unsafe_code)]
-                unsafe {
-                    avx512_vnni::run(panels, self.store, a, rows, m, out.as_mut_ptr().cast(), ldo)
+                    vectors.run(self.store, a, rows, m, out.as_mut_ptr().cast(), ldo)
                 }
             }
         }

@@ -26,7 +26,7 @@ pub(super) struct Block {
 #[derive(Debug)]
 pub(super) struct Panels {
     pub taps: usize,
-    /// Inputs per tap, rounded up to whole groups of four; the added weights are 0.
+    /// Inputs per tap, rounded up to whole steps of the tier; the added weights are 0.
     pub depth: usize,
     pub blocks: Vec<Block>,
     pub weights: Aligned<i8>,
@@ -38,6 +38,8 @@ pub(super) struct Panels {
 pub(super) struct Scheme {
     /// i32 lanes of a vector.
     pub lanes: usize,
+    /// Inputs of one step, a multiple of four.
+    pub depth: usize,
     /// The vectors of each block, for this many vectors in all.
     pub split: fn(usize) -> Vec<usize>,
     /// Whether channels are interleaved for a byte store.
@@ -61,7 +63,7 @@ impl Product<'_> {
         let mut four = [0; 4];
         if n < self.n {
             let row = &self.weights[(n * self.taps + tap) * self.k..][..self.k];
-            let part = &row[group * 4..(group * 4 + 4).min(self.k)];
+            let part = &row[(group * 4).min(self.k)..(group * 4 + 4).min(self.k)];
             four[..part.len()].copy_from_slice(part);
         }
         four
@@ -82,7 +84,7 @@ impl Product<'_> {
 impl Panels {
     pub(super) fn pack(scheme: &Scheme, product: &Product<'_>) -> Panels {
         let Product { n, taps, k, .. } = *product;
-        let groups = k.div_ceil(4);
+        let groups = k.next_multiple_of(scheme.depth) / 4;
         let parts = (scheme.split)(n.div_ceil(scheme.lanes));
         let mut blocks = Vec::with_capacity(parts.len());
         let (mut first, mut weights, mut lanes) = (0, 0, 0);

@@ -16,9 +16,13 @@
 //! lengths it relies on, before the first load, so no safe call can leave a slice.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512_vnni;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
 mod broadcast;
 mod buffer;
 mod copy;
@@ -62,8 +66,12 @@ pub enum Isa {
     Scalar,
     /// 256-bit vectors: AVX2 and FMA.
     Avx2,
-    /// 512-bit vectors with the four-way u8 × s8 dot product: AVX-512 F, BW, VL, DQ, VNNI.
+    /// 256-bit vectors with the four-way u8 × s8 dot product: AVX2, FMA and AVX-VNNI.
+    AvxVnni,
+    /// 512-bit vectors with that dot product: AVX-512 F, BW, VL, DQ, VNNI.
     Avx512Vnni,
+    /// Products of tiles of bytes, AMX-INT8, for large products; else as [`Isa::Avx512Vnni`].
+    Amx,
 }
 
 /// `CALIB8_ISA` asks for something that this machine or build does not have.
@@ -79,14 +87,14 @@ pub struct IsaError {
 }
 
 impl Isa {
-    const ALL: [Isa; 3] = [Isa::Avx512Vnni, Isa::Avx2, Isa::Scalar];
+    const ALL: [Isa; 5] = [Isa::Amx, Isa::Avx512Vnni, Isa::AvxVnni, Isa::Avx2, Isa::Scalar];
 
     /// The tiers that this machine can run, best first; [`Isa::Scalar`] is always the last.
     pub fn available() -> Vec<Isa> {
         Isa::ALL.into_iter().filter(|isa| isa.is_supported()).collect()
     }
 
-    /// The tier named by the environment variable `CALIB8_ISA` (`scalar`, `avx2` or `avx512_vnni`), or the
+    /// The tier named by the environment variable `CALIB8_ISA` (see [`name`](Self::name)), or the
     /// best one if it is unset or empty.
     ///
     /// # Errors
@@ -110,12 +118,23 @@ impl Isa {
         Err(IsaError { asked: asked.to_owned(), why, offered })
     }
 
-    /// `scalar`, `avx2` or `avx512_vnni`: as in `CALIB8_ISA`, reports and file names.
+    /// `scalar`, `avx2`, `avx_vnni`, `avx512_vnni` or `amx_int8`: as in `CALIB8_ISA`, reports and file names.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avx_vnni",
             Isa::Avx512Vnni => "avx512_vnni",
+            Isa::Amx => "amx_int8",
+        }
+    }
+
+    /// The tier whose code runs everything for which this one has no instructions of its own.
+    fn base(self) -> Isa {
+        match self {
+            Isa::AvxVnni => Isa::Avx2,
+            Isa::Amx => Isa::Avx512Vnni,
+            isa => isa,
         }
     }
 
@@ -125,6 +144,8 @@ impl Isa {
         match self {
             Isa::Scalar => true,
             Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::AvxVnni => Isa::Avx2.is_supported() && is_x86_feature_detected!("avxvnni"),
+            Isa::Amx => Isa::Avx512Vnni.is_supported() && amx::is_supported(),
             Isa::Avx512Vnni => {
                 Isa::Avx2.is_supported()
                     && is_x86_feature_detected!("avx512f")

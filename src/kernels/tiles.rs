@@ -8,6 +8,29 @@ use super::scalar::Rows;
 /// Input bytes that should stay in the first-level cache while all blocks of weights pass over them.
 const CHUNK_BYTES: usize = 24 * 1024;
 
+/// Where a tile's sums go, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    /// The tile's first output; rows are `ldo` elements (of u8 or f32, as `store` says) apart.
+    pub out: *mut u8,
+    pub ldo: usize,
+    pub channels: usize,
+    /// The factors of its channels.
+    pub factors: *const f32,
+    pub store: Store,
+}
+
+impl Target {
+    /// As from row `row` on.
+    ///
+    /// # Safety
+    /// The row exists.
+    pub(super) unsafe fn from_row(&self, row: usize) -> Target {
+        // SAFETY: the caller's.
+        Target { out: unsafe { self.out.add(row * self.ldo * self.store.element()) }, ..*self }
+    }
+}
+
 /// One tile: a few rows times one block of channels.
 pub(super) struct Tile<'a> {
     a: *const u8,
@@ -16,15 +39,10 @@ pub(super) struct Tile<'a> {
     pad_row: *const u8,
     pub taps: usize,
     pub depth: usize,
-    /// The block's weights, biases and factors.
+    /// The block's weights and biases.
     pub weights: *const i8,
     pub bias: *const i32,
-    pub factors: *const f32,
-    /// The tile's first output; rows are `ldo` elements (of u8 or f32, as `store` says) apart.
-    pub out: *mut u8,
-    pub ldo: usize,
-    pub channels: usize,
-    pub store: Store,
+    pub target: Target,
 }
 
 /// Multiplies one tile; its height is fixed by the function.
@@ -74,15 +92,21 @@ pub(super) unsafe fn run_tiles(
         Rows::Indirect { .. } => panels.depth * panels.taps.min(4),
     };
     let chunk = (CHUNK_BYTES / row_bytes).clamp(48, 4096);
-    let element = match store {
-        Store::U8 { .. } => 1,
-        Store::F32 => size_of::<f32>(),
-    };
     for chunk_first in (0..m).step_by(chunk) {
         let chunk_rows = chunk.min(m - chunk_first);
         for block in &panels.blocks {
             let tiles = tiles(block.vectors);
+            let target = Target {
+                // SAFETY: row `chunk_first` and channel `block.first` are within what the caller lets us write.
+                out: unsafe { out.add((chunk_first * ldo + block.first) * store.element()) },
+                ldo,
+                channels: block.channels,
+                factors: panels.factors[block.lanes..].as_ptr(),
+                store,
+            };
             for_each_tile(chunk_rows, tiles.len(), |first, height| {
+                // SAFETY: the row is within the chunk.
+                let target = unsafe { target.from_row(first) };
                 let first = chunk_first + first;
                 let (a, lda, offsets, pad_row) = match rows {
                     Rows::Strided(lda) => (a[first * lda..].as_ptr(), lda, None, std::ptr::null()),
@@ -99,12 +123,7 @@ pub(super) unsafe fn run_tiles(
                     depth: panels.depth,
                     weights: panels.weights[block.weights..].as_ptr(),
                     bias: panels.bias[block.lanes..].as_ptr(),
-                    factors: panels.factors[block.lanes..].as_ptr(),
-                    // SAFETY: row `first` and channel `block.first` are within what the caller lets us write.
-                    out: unsafe { out.add((first * ldo + block.first) * element) },
-                    ldo,
-                    channels: block.channels,
-                    store,
+                    target,
                 };
                 // SAFETY: the tile's rows and channels are within the caller's; the weights, biases and
                 // factors of the block follow the pointers.

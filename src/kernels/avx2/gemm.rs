@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 use super::super::gemm::{PAD, Store};
 use super::super::scalar::Rows;
-use super::super::tiles::for_each_tile;
+use super::super::tiles::{Target, for_each_tile};
 use super::panels::{Panels, Step};
 use super::{Bytes, LANES};
 
@@ -27,12 +27,7 @@ struct Tile<'a> {
     steps: *const Step,
     weights: *const i8,
     bias: *const i32,
-    factors: *const f32,
-    /// The tile's first output; rows are `ldo` elements (of u8 or f32, as `store` says) apart.
-    out: *mut u8,
-    ldo: usize,
-    channels: usize,
-    store: Store,
+    target: Target,
 }
 
 /// Multiplies one tile; its height is fixed by the function.
@@ -57,10 +52,6 @@ pub(in super::super) unsafe fn run(
         // Neighbouring windows share most of their bytes.
         Rows::Indirect { .. } => panels.k * panels.taps.min(4),
     };
-    let element = match store {
-        Store::U8 { .. } => 1,
-        Store::F32 => size_of::<f32>(),
-    };
     // Chunks of one size: a small rest would read all weights for a few rows.
     let chunks = m.div_ceil((CHUNK_BYTES / row_bytes).clamp(48, 4096)).max(1);
     let chunk = m.div_ceil(chunks).max(1);
@@ -68,7 +59,17 @@ pub(in super::super) unsafe fn run(
         let chunk_rows = chunk.min(m - chunk_first);
         for block in &panels.blocks {
             let tiles = tiles(block.vectors);
+            let target = Target {
+                // SAFETY: row `chunk_first` and channel `block.first` are within what the caller lets us write.
+                out: unsafe { out.add((chunk_first * ldo + block.first) * store.element()) },
+                ldo,
+                channels: block.channels,
+                factors: panels.factors[block.lanes..].as_ptr(),
+                store,
+            };
             for_each_tile(chunk_rows, tiles.len(), |first, height| {
+                // SAFETY: the row is within the chunk.
+                let target = unsafe { target.from_row(first) };
                 let first = chunk_first + first;
                 let (a, lda, offsets, pad_row) = match rows {
                     Rows::Strided(lda) => (a[first * lda..].as_ptr(), lda, None, std::ptr::null()),
@@ -85,12 +86,7 @@ pub(in super::super) unsafe fn run(
                     steps: panels.steps[block.steps..].as_ptr(),
                     weights: panels.weights[block.weights..].as_ptr(),
                     bias: panels.bias[block.lanes..].as_ptr(),
-                    factors: panels.factors[block.lanes..].as_ptr(),
-                    // SAFETY: row `first` and channel `block.first` are within what the caller lets us write.
-                    out: unsafe { out.add((first * ldo + block.first) * element) },
-                    ldo,
-                    channels: block.channels,
-                    store,
+                    target,
                 };
                 // SAFETY: the tile's rows and channels are within the caller's; the steps, weights, biases and
                 // factors of the block follow the pointers.
@@ -154,21 +150,37 @@ unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
                 step = step.add(1);
             }
         }
-        match tile.store {
+        finish(&tile.target, &acc);
+    }
+}
+
+/// Scales a tile's sums, and stores them as `target` says.
+///
+/// # Safety
+/// The machine has AVX2; `target` holds factors and room for the rows and channels.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(in super::super) unsafe fn finish<const ROWS: usize, const VECTORS: usize>(
+    target: &Target,
+    acc: &[[__m256i; VECTORS]; ROWS],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        match target.store {
             Store::U8 { zero_point, lo, hi } => {
                 let bytes = Bytes::new(zero_point, lo, hi);
                 for (r, acc) in acc.iter().enumerate() {
-                    bytes.store(acc, tile.factors, tile.out.add(r * tile.ldo), tile.channels);
+                    bytes.store(acc, target.factors, target.out.add(r * target.ldo), target.channels);
                 }
             }
             Store::F32 => {
                 for (r, acc) in acc.iter().enumerate() {
-                    let out = tile.out.cast::<f32>().add(r * tile.ldo);
+                    let out = target.out.cast::<f32>().add(r * target.ldo);
                     for (j, &acc) in acc.iter().enumerate() {
-                        let scale = _mm256_load_ps(tile.factors.add(LANES * j));
+                        let scale = _mm256_load_ps(target.factors.add(LANES * j));
                         let mut scaled = [0f32; LANES];
                         _mm256_storeu_ps(scaled.as_mut_ptr(), _mm256_mul_ps(_mm256_cvtepi32_ps(acc), scale));
-                        let rest = (tile.channels - LANES * j).min(LANES);
+                        let rest = (target.channels - LANES * j).min(LANES);
                         out.add(LANES * j).copy_from_nonoverlapping(scaled.as_ptr(), rest);
                     }
                 }

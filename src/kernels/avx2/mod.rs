@@ -10,14 +10,14 @@ mod rows;
 mod table;
 
 pub(super) use depthwise::Depthwise;
-pub(super) use gemm::run;
+pub(super) use gemm::{finish, run};
 pub(super) use panels::Panels;
 pub(super) use table::lookup;
 
 use std::arch::x86_64::*;
 
 /// i32 lanes of a vector.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
 /// The constants of a byte store, in every lane.
 #[derive(Clone, Copy)]

@@ -9,14 +9,22 @@ use std::arch::x86_64::*;
 use super::super::gemm::Store;
 use super::super::layout::{Panels, Scheme};
 use super::super::scalar::Rows;
-use super::super::tiles::{Tile, TileFn, run_tiles};
+use super::super::tiles::{Target, Tile, TileFn, run_tiles};
 use super::{Bytes, LANES};
 
 /// Layout for byte stores.
-pub(in super::super) const SCHEME_U8: Scheme = Scheme { lanes: LANES, split, interleave: true };
+const SCHEME_U8: Scheme = Scheme { lanes: LANES, depth: 4, split, interleave: true };
 
 /// Layout for f32 stores.
-pub(in super::super) const SCHEME_F32: Scheme = Scheme { lanes: LANES, split, interleave: false };
+const SCHEME_F32: Scheme = Scheme { lanes: LANES, depth: 4, split, interleave: false };
+
+/// The layout that a store asks for.
+pub(in super::super) fn scheme(store: Store) -> &'static Scheme {
+    match store {
+        Store::U8 { .. } => &SCHEME_U8,
+        Store::F32 => &SCHEME_F32,
+    }
+}
 
 /// Blocks of 4 vectors, whose stores are the cheapest; the rest in blocks of 2 or 3 where it can be, as tiles
 /// of a single vector load more than they multiply.
@@ -98,16 +106,32 @@ unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
                 k += 4;
             }
         }
-        match tile.store {
+        finish(&tile.target, &acc);
+    }
+}
+
+/// Scales a tile's sums, and stores them as `target` says.
+///
+/// # Safety
+/// The machine has the tier's instructions; `target` holds factors and room for the rows and channels.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(in super::super) unsafe fn finish<const ROWS: usize, const VECTORS: usize>(
+    target: &Target,
+    acc: &[[__m512i; VECTORS]; ROWS],
+) {
+    // SAFETY: the caller's; a masked store ends with the last channel.
+    unsafe {
+        match target.store {
             Store::U8 { zero_point, lo, hi } => {
-                store(tile, &acc, &Bytes::new(zero_point, lo, hi));
+                store(target, acc, &Bytes::new(zero_point, lo, hi));
             }
             Store::F32 => {
                 for (r, acc) in acc.iter().enumerate() {
-                    let out = tile.out.cast::<f32>().add(r * tile.ldo);
+                    let out = target.out.cast::<f32>().add(r * target.ldo);
                     for (j, &acc) in acc.iter().enumerate() {
-                        let rest = (tile.channels - LANES * j).min(LANES);
-                        let scale = _mm512_load_ps(tile.factors.add(LANES * j));
+                        let rest = (target.channels - LANES * j).min(LANES);
+                        let scale = _mm512_load_ps(target.factors.add(LANES * j));
                         let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
                         _mm512_mask_storeu_ps(out.add(LANES * j), ((1u32 << rest) - 1) as u16, scaled);
                     }
@@ -121,11 +145,11 @@ unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
 /// there is no further row, the last one is stored again.
 ///
 /// # Safety
-/// As [`run`], for the rows and channels of this tile.
+/// As [`finish`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn store<const ROWS: usize, const VECTORS: usize>(
-    tile: &Tile<'_>,
+    target: &Target,
     acc: &[[__m512i; VECTORS]; ROWS],
     bytes: &Bytes,
 ) {
@@ -133,21 +157,21 @@ unsafe fn store<const ROWS: usize, const VECTORS: usize>(
     let row = |r: usize| r.min(ROWS - 1);
     // SAFETY: all rows are the tile's; vector `j` covers the channels from `16·j` on, and the last vector has one.
     unsafe {
-        let out = |r: usize| tile.out.add(row(r) * tile.ldo);
+        let out = |r: usize| target.out.add(row(r) * target.ldo);
         if VECTORS == 4 {
             for (r, acc) in acc.iter().enumerate() {
-                bytes.store(&[acc[0], acc[1], acc[2], acc[last]], tile.factors, out(r), tile.channels);
+                bytes.store(&[acc[0], acc[1], acc[2], acc[last]], target.factors, out(r), target.channels);
             }
         }
         if VECTORS == 2 || VECTORS == 3 {
             for r in (0..ROWS).step_by(2) {
                 let acc = [0, 1].map(|i| [acc[row(r + i)][0], acc[row(r + i)][1]]);
-                bytes.store_two(acc, tile.factors, [out(r), out(r + 1)], tile.channels);
+                bytes.store_two(acc, target.factors, [out(r), out(r + 1)], target.channels);
             }
         }
         if VECTORS == 1 || VECTORS == 3 {
-            let factors = tile.factors.add(LANES * last);
-            let channels = tile.channels - LANES * last;
+            let factors = target.factors.add(LANES * last);
+            let channels = target.channels - LANES * last;
             for r in (0..ROWS).step_by(4) {
                 let acc = [0, 1, 2, 3].map(|i| acc[row(r + i)][last]);
                 let out = [0, 1, 2, 3].map(|i| out(r + i).add(LANES * last));

@@ -7,7 +7,7 @@ mod gemm;
 mod table;
 
 pub(super) use depthwise::Depthwise;
-pub(super) use gemm::{SCHEME_F32, SCHEME_U8, run};
+pub(super) use gemm::{finish, run, scheme};
 pub(super) use table::lookup;
 
 use std::arch::x86_64::*;

@@ -46,10 +46,10 @@ enum Width {
 impl Width {
     #[cfg(target_arch = "x86_64")]
     fn of(isa: super::Isa) -> Width {
-        match isa {
-            super::Isa::Scalar => Width::One,
-            isa if isa >= super::Isa::Avx512Vnni => Width::Sixteen,
-            _ => Width::Eight,
+        match isa.base() {
+            super::Isa::Avx512Vnni => Width::Sixteen,
+            super::Isa::Avx2 => Width::Eight,
+            _ => Width::One,
         }
     }
 

@@ -1,0 +1,373 @@
+//! Products by tiles: 32 rows × 32 channels, or 16 rows × 64, accumulate in four of the eight registers.
+//!
+//! Weights lie as the AVX-512 tier has them, and so are tiles as they are: 16 groups of four inputs × 16 channels. Rows
+//! of a 1×1 convolution are tiles too; those of other windows are first gathered, a chunk at a time, taps one after the
+//! other. Sums go through memory to be requantized by the AVX-512 tier's stores.
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::cell::RefCell;
+
+use super::super::avx512_vnni::{self, finish};
+use super::super::buffer::Aligned;
+use super::super::gemm::{PAD, Store};
+use super::super::layout::{Block, Panels, Product, Scheme};
+use super::super::scalar::Rows;
+use super::super::tiles::Target;
+use super::{TILE_BYTES, TILE_ROWS, Tiles};
+
+/// Gathered bytes that should stay in the second-level cache while all blocks of weights pass over them.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Sums of the largest tile: 32 rows × 64 channels.
+const SUMS: usize = 2 * TILE_ROWS * 4 * 16;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> =
+        RefCell::new(Scratch { rows: Aligned::zeros(0), sums: Aligned::zeros(SUMS) });
+}
+
+struct Scratch {
+    /// Gathered rows.
+    rows: Aligned<u8>,
+    /// Sums on their way to the store.
+    sums: Aligned<i32>,
+}
+
+/// Packed weights of a product.
+#[derive(Debug)]
+pub(in super::super) struct Gemm {
+    panels: Panels,
+    taps: usize,
+    k: usize,
+}
+
+impl Gemm {
+    /// Whether tiles pay: a product of few inputs or channels would fill little of them.
+    pub(in super::super) fn pays(product: &Product<'_>) -> bool {
+        product.taps * product.k >= 64 && product.n >= 16
+    }
+
+    pub(in super::super) fn pack(product: &Product<'_>, store: Store) -> Gemm {
+        let Product { taps, k, .. } = *product;
+        let flat = Product { taps: 1, k: taps * k, ..*product };
+        let scheme = Scheme { depth: TILE_BYTES, ..*avx512_vnni::scheme(store) };
+        let panels = Panels::pack(&scheme, &flat);
+        Gemm { panels, taps, k }
+    }
+
+    /// Multiplies `m` rows and stores them at `out`, rows `ldo` elements (of u8 or f32, as `store` says) apart.
+    ///
+    /// # Safety
+    /// The machine has the tier's instructions and the weights were packed for `store`; each row and tap of `rows` lies
+    /// in `a` (or is the padding row) with 63 readable bytes after its `k`; `m` rows of all channels can be written.
+    pub(in super::super) unsafe fn run(
+        &self,
+        store: Store,
+        a: &[u8],
+        rows: Rows<'_>,
+        m: usize,
+        out: *mut u8,
+        ldo: usize,
+    ) {
+        let depth = self.panels.depth;
+        let chunk = match rows {
+            Rows::Strided(_) => m,
+            Rows::Indirect { .. } => (CHUNK_BYTES / depth).next_multiple_of(2 * TILE_ROWS),
+        };
+        // SAFETY: the caller's.
+        let mut tiles = unsafe { Tiles::new() };
+        SCRATCH.with_borrow_mut(|Scratch { rows: gathered, sums }| {
+            for first in (0..m).step_by(chunk.max(1)) {
+                let rows_here = chunk.min(m - first);
+                let (a, lda) = match rows {
+                    Rows::Strided(lda) => (a[first * lda..].as_ptr(), lda),
+                    Rows::Indirect { offsets, pad_row } => {
+                        gathered.grow(rows_here * depth + TILE_BYTES);
+                        let offsets = &offsets[first * self.taps..][..rows_here * self.taps];
+                        // SAFETY: the caller's; `gathered` holds a line more than the rows.
+                        unsafe { self.gather(a, pad_row, offsets, gathered) };
+                        (gathered.as_ptr(), depth)
+                    }
+                };
+                for block in &self.panels.blocks {
+                    let target = Target {
+                        // SAFETY: row `first` and channel `block.first` are within what the caller lets us write.
+                        out: unsafe { out.add((first * ldo + block.first) * store.element()) },
+                        ldo,
+                        channels: block.channels,
+                        factors: self.panels.factors[block.lanes..].as_ptr(),
+                        store,
+                    };
+                    // SAFETY: the caller's; rows can be read to the end of the last tile's line.
+                    unsafe { self.block(&mut tiles, block, (a, lda), rows_here, &target, sums) };
+                }
+            }
+        });
+    }
+
+    /// Copies the taps of each row one after the other, `depth` bytes for a row; runs of taps that lie side by side as
+    /// one. What a copy writes too much is overwritten by the next, or has weights of 0.
+    ///
+    /// # Safety
+    /// The machine has AVX-512 F and BW; each tap of `offsets` lies in `a`, or is the padding row, with 63 readable bytes
+    /// after its `k`; `to` holds a line more than the rows.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn gather(&self, a: &[u8], pad_row: &[u8], offsets: &[i32], to: &mut [u8]) {
+        let Gemm { taps, k, .. } = *self;
+        for (row, offsets) in offsets.chunks_exact(taps).enumerate() {
+            let mut to = to[row * self.panels.depth..].as_mut_ptr();
+            let mut tap = 0;
+            while tap < taps {
+                let start = offsets[tap];
+                let mut bytes = k;
+                tap += 1;
+                let from = if start == PAD {
+                    pad_row.as_ptr()
+                } else {
+                    while tap < taps && offsets[tap] != PAD && offsets[tap] as usize == start as usize + bytes
+                    {
+                        bytes += k;
+                        tap += 1;
+                    }
+                    // SAFETY: the caller's.
+                    unsafe { a.as_ptr().add(start as usize) }
+                };
+                for at in (0..bytes).step_by(TILE_BYTES) {
+                    // SAFETY: reads end less than a line after the run, writes less than a line after the row.
+                    unsafe {
+                        _mm512_storeu_si512(to.add(at).cast(), _mm512_loadu_si512(from.add(at).cast()))
+                    };
+                }
+                // SAFETY: at most the row's end.
+                to = unsafe { to.add(bytes) };
+            }
+        }
+    }
+
+    /// One block of channels for `m` rows at `a`, `lda` bytes apart.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn block(
+        &self,
+        tiles: &mut Tiles,
+        block: &Block,
+        (a, lda): (*const u8, usize),
+        m: usize,
+        target: &Target,
+        sums: &mut [i32],
+    ) {
+        let Panels { depth, weights, bias, .. } = &self.panels;
+        let mut shape = [0; 2];
+        for first in (0..m).step_by(2 * TILE_ROWS) {
+            let rows = (m - first).min(2 * TILE_ROWS);
+            let shape_here = [rows.min(TILE_ROWS), rows.saturating_sub(TILE_ROWS)];
+            if shape != shape_here {
+                tiles.shape(shape_here);
+                shape = shape_here;
+            }
+            let product = TileProduct {
+                // SAFETY: the row exists.
+                a: unsafe { a.add(first * lda) },
+                lda,
+                steps: depth / TILE_BYTES,
+                weights: weights[block.weights..].as_ptr(),
+                weight_row: block.vectors * TILE_BYTES,
+                bias: bias[block.lanes..].as_ptr(),
+                sums: sums.as_mut_ptr(),
+            };
+            // SAFETY: as above.
+            let target = unsafe { target.from_row(first) };
+            // SAFETY: the caller's, and the registers have the shapes of these rows.
+            unsafe {
+                if rows > TILE_ROWS {
+                    for vector in (0..block.vectors).step_by(2) {
+                        if vector + 1 < block.vectors {
+                            product.two_rows::<2>(vector);
+                        } else {
+                            product.two_rows::<1>(vector);
+                        }
+                    }
+                } else {
+                    product.one_row(block.vectors);
+                }
+                match block.vectors {
+                    4 => store::<4>(&target, sums, rows),
+                    3 => store::<3>(&target, sums, rows),
+                    2 => store::<2>(&target, sums, rows),
+                    _ => store::<1>(&target, sums, rows),
+                }
+            }
+        }
+    }
+}
+
+/// One or two tiles of rows times a block of channels.
+struct TileProduct {
+    a: *const u8,
+    lda: usize,
+    /// Tiles along the inputs.
+    steps: usize,
+    weights: *const i8,
+    /// Bytes from one group of inputs to the next.
+    weight_row: usize,
+    bias: *const i32,
+    /// `[row][vector][16]`.
+    sums: *mut i32,
+}
+
+macro_rules! load {
+    ($tile:literal, $from:expr, $row_bytes:expr) => {
+        asm!(
+            concat!("tileloadd ", $tile, ", [{}+{}*1]"),
+            in(reg) $from, in(reg) $row_bytes, options(nostack, readonly, preserves_flags)
+        )
+    };
+}
+
+macro_rules! store {
+    ($tile:literal, $to:expr, $row_bytes:expr) => {
+        asm!(
+            concat!("tilestored [{}+{}*1], ", $tile),
+            in(reg) $to, in(reg) $row_bytes, options(nostack, preserves_flags)
+        )
+    };
+}
+
+macro_rules! multiply {
+    ($sum:literal, $inputs:literal, $weights:literal) => {
+        asm!(
+            concat!("tdpbusd ", $sum, ", ", $inputs, ", ", $weights),
+            options(nostack, nomem, preserves_flags)
+        )
+    };
+}
+
+impl TileProduct {
+    /// Two tiles of rows × `VECTORS` vectors from `vector` on.
+    ///
+    /// # Safety
+    /// The registers have the shapes of these rows; the pointers hold what they are for.
+    unsafe fn two_rows<const VECTORS: usize>(&self, vector: usize) {
+        let (lda, weight_row) = (self.lda, self.weight_row);
+        // SAFETY: the caller's.
+        unsafe {
+            // A distance of 0 gives every row the same biases.
+            let bias = self.bias.add(16 * vector);
+            load!("tmm0", bias, 0usize);
+            load!("tmm2", bias, 0usize);
+            if VECTORS == 2 {
+                load!("tmm1", bias.add(16), 0usize);
+                load!("tmm3", bias.add(16), 0usize);
+            }
+            let mut a = self.a;
+            let mut weights = self.weights.add(TILE_BYTES * vector);
+            for _ in 0..self.steps {
+                load!("tmm6", weights, weight_row);
+                load!("tmm4", a, lda);
+                multiply!("tmm0", "tmm4", "tmm6");
+                load!("tmm5", a.add(TILE_ROWS * lda), lda);
+                multiply!("tmm2", "tmm5", "tmm6");
+                if VECTORS == 2 {
+                    load!("tmm7", weights.add(TILE_BYTES), weight_row);
+                    multiply!("tmm1", "tmm4", "tmm7");
+                    multiply!("tmm3", "tmm5", "tmm7");
+                }
+                a = a.add(TILE_BYTES);
+                weights = weights.add(TILE_ROWS * weight_row);
+            }
+            let sums = self.sums.cast::<u8>().add(TILE_BYTES * vector);
+            store!("tmm0", sums, weight_row);
+            store!("tmm2", sums.add(TILE_ROWS * weight_row), weight_row);
+            if VECTORS == 2 {
+                store!("tmm1", sums.add(TILE_BYTES), weight_row);
+                store!("tmm3", sums.add(TILE_ROWS * weight_row + TILE_BYTES), weight_row);
+            }
+        }
+    }
+
+    /// One tile of rows × 1 to 4 `vectors`.
+    ///
+    /// # Safety
+    /// As [`two_rows`](Self::two_rows).
+    unsafe fn one_row(&self, vectors: usize) {
+        let (lda, weight_row) = (self.lda, self.weight_row);
+        // SAFETY: the caller's.
+        unsafe {
+            load!("tmm0", self.bias, 0usize);
+            if vectors > 1 {
+                load!("tmm1", self.bias.add(16), 0usize);
+            }
+            if vectors > 2 {
+                load!("tmm2", self.bias.add(32), 0usize);
+            }
+            if vectors > 3 {
+                load!("tmm3", self.bias.add(48), 0usize);
+            }
+            let (mut a, mut weights) = (self.a, self.weights);
+            for _ in 0..self.steps {
+                load!("tmm4", a, lda);
+                load!("tmm6", weights, weight_row);
+                multiply!("tmm0", "tmm4", "tmm6");
+                if vectors > 1 {
+                    load!("tmm7", weights.add(TILE_BYTES), weight_row);
+                    multiply!("tmm1", "tmm4", "tmm7");
+                }
+                if vectors > 2 {
+                    load!("tmm6", weights.add(2 * TILE_BYTES), weight_row);
+                    multiply!("tmm2", "tmm4", "tmm6");
+                }
+                if vectors > 3 {
+                    load!("tmm7", weights.add(3 * TILE_BYTES), weight_row);
+                    multiply!("tmm3", "tmm4", "tmm7");
+                }
+                a = a.add(TILE_BYTES);
+                weights = weights.add(TILE_ROWS * weight_row);
+            }
+            let sums = self.sums.cast::<u8>();
+            store!("tmm0", sums, weight_row);
+            if vectors > 1 {
+                store!("tmm1", sums.add(TILE_BYTES), weight_row);
+            }
+            if vectors > 2 {
+                store!("tmm2", sums.add(2 * TILE_BYTES), weight_row);
+            }
+            if vectors > 3 {
+                store!("tmm3", sums.add(3 * TILE_BYTES), weight_row);
+            }
+        }
+    }
+}
+
+/// Stores `rows` rows of sums, four at a time.
+///
+/// # Safety
+/// The machine has the AVX-512 tier; `sums` holds the rows, which can be written at `target`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn store<const VECTORS: usize>(target: &Target, sums: &[i32], rows: usize) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn some<const ROWS: usize, const VECTORS: usize>(target: &Target, sums: &[i32], first: usize) {
+        let sums = sums[first * VECTORS * 16..][..ROWS * VECTORS * 16].as_ptr();
+        let mut acc = [[_mm512_setzero_si512(); VECTORS]; ROWS];
+        for (at, acc) in acc.as_flattened_mut().iter_mut().enumerate() {
+            // SAFETY: `sums` holds all of them, on whole lines.
+            *acc = unsafe { _mm512_load_si512(sums.add(16 * at).cast()) };
+        }
+        // SAFETY: the caller's.
+        unsafe { finish(&target.from_row(first), &acc) }
+    }
+    let whole = rows / 4 * 4;
+    // SAFETY: the caller's.
+    unsafe {
+        for first in (0..whole).step_by(4) {
+            some::<4, VECTORS>(target, sums, first);
+        }
+        match rows - whole {
+            1 => some::<1, VECTORS>(target, sums, whole),
+            2 => some::<2, VECTORS>(target, sums, whole),
+            3 => some::<3, VECTORS>(target, sums, whole),
+            _ => {}
+        }
+    }
+}

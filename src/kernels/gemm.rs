@@ -3,14 +3,12 @@
 #[cfg(target_arch = "x86_64")]
 use super::layout::Panels;
 use super::layout::Product;
+use super::offsets::Windows;
 use super::scalar::{self, Rows};
 use super::types::Output;
 use super::{Isa, SLACK, span};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, avx_vnni, avx2, avx512_vnni};
-
-/// In the offsets of [`GemmWeights::indirect`]: this tap of this row is padding.
-pub const PAD: i32 = i32::MIN;
 
 /// How the accumulators leave, without the per-channel factors.
 #[derive(Debug, Clone, Copy)]
@@ -166,36 +164,28 @@ impl GemmWeights {
         self.run_f32(a, Rows::Strided(lda), m, out, ldo);
     }
 
-    /// A convolution by indirection: output row `r` is the sum over taps of the `k` bytes at
-    /// `a[offsets[r · taps + tap]]`, or at `pad_row` where the offset is [`PAD`], times that tap's weights.
+    /// A convolution by indirection: each of `windows` gives an output row, the sum over taps of the `k` bytes of `a`
+    /// under it, or of `pad_row`, times that tap's weights.
     ///
     /// `pad_row` holds the input's zero point `k` times, and [`SLACK`] more bytes.
     ///
     /// # Panics
-    /// As [`pointwise`](Self::pointwise); or there are not `m · taps` offsets, or one is outside
+    /// As [`pointwise`](Self::pointwise); or windows have other taps than the weights, or one is not within
     /// `0..=a.len() − k − SLACK`, or `pad_row` is too short.
-    pub fn indirect(&self, a: &[u8], pad_row: &[u8], offsets: &[i32], m: usize, out: &mut [u8], ldo: usize) {
-        self.assert_indirect(a, pad_row, offsets, m);
-        self.assert_output(m, ldo, out.len());
-        self.run_u8(a, Rows::Indirect { offsets, pad_row }, m, out, ldo);
+    pub fn indirect(&self, a: &[u8], pad_row: &[u8], windows: Windows<'_>, out: &mut [u8], ldo: usize) {
+        self.assert_indirect(a, pad_row, windows);
+        self.assert_output(windows.rows(), ldo, out.len());
+        self.run_u8(a, Rows::Indirect { windows, pad_row }, windows.rows(), out, ldo);
     }
 
     /// As [`indirect`](Self::indirect), with [`Output::F32`].
     ///
     /// # Panics
     /// As [`indirect`](Self::indirect).
-    pub fn indirect_f32(
-        &self,
-        a: &[u8],
-        pad_row: &[u8],
-        offsets: &[i32],
-        m: usize,
-        out: &mut [f32],
-        ldo: usize,
-    ) {
-        self.assert_indirect(a, pad_row, offsets, m);
-        self.assert_output(m, ldo, out.len());
-        self.run_f32(a, Rows::Indirect { offsets, pad_row }, m, out, ldo);
+    pub fn indirect_f32(&self, a: &[u8], pad_row: &[u8], windows: Windows<'_>, out: &mut [f32], ldo: usize) {
+        self.assert_indirect(a, pad_row, windows);
+        self.assert_output(windows.rows(), ldo, out.len());
+        self.run_f32(a, Rows::Indirect { windows, pad_row }, windows.rows(), out, ldo);
     }
 
     #[track_caller]
@@ -207,15 +197,14 @@ impl GemmWeights {
     }
 
     #[track_caller]
-    fn assert_indirect(&self, a: &[u8], pad_row: &[u8], offsets: &[i32], m: usize) {
-        assert_eq!(Some(offsets.len()), m.checked_mul(self.taps), "one offset per row and tap");
+    fn assert_indirect(&self, a: &[u8], pad_row: &[u8], windows: Windows<'_>) {
+        let of_windows = (windows.taps, windows.k);
+        assert_eq!(of_windows, (self.taps, self.k), "taps and inputs of the windows and of the weights");
         let row = self.k + SLACK;
         assert!(pad_row.len() >= row, "the padding row needs {row} bytes, not {}", pad_row.len());
-        assert!(a.len() >= row || m == 0, "a row and slack need {row} bytes, not {}", a.len());
-        // A negative offset is a huge u32, so one comparison covers both ends.
-        let last = a.len().saturating_sub(row).min(i32::MAX as usize) as u32;
-        let inside = offsets.iter().fold(true, |inside, &at| inside & ((at == PAD) | (at as u32 <= last)));
-        assert!(inside, "an offset is outside 0..={last}");
+        assert!(a.len() >= row || windows.rows() == 0, "a row and slack need {row} bytes, not {}", a.len());
+        let last = a.len().saturating_sub(row);
+        assert!(windows.last <= last || windows.rows() == 0, "an offset is outside 0..={last}");
     }
 
     #[track_caller]

@@ -12,8 +12,8 @@
 //! so the inner loop multiplies raw bytes, and the zero point of the input is in the bias. Accumulators are
 //! i32 and wrap; a sum that can't exceed 2³¹ (fewer than 65 000 taps × channels) never does.
 
-use super::gemm::PAD;
 use super::layout::Product;
+use super::offsets::{PAD, Windows};
 use super::types::{Geometry, Output};
 
 /// `clamp(rne(f32(acc) · mult) + zero_point, lo, hi)`, where rne rounds half to even.
@@ -50,8 +50,8 @@ fn dot(x: &[u8], w: &[i8]) -> i32 {
 pub(super) enum Rows<'a> {
     /// Row `m` starts at `m · stride`; there is one tap.
     Strided(usize),
-    /// Tap `t` of row `m` starts at `offsets[m · taps + t]`, or is the padding row.
-    Indirect { offsets: &'a [i32], pad_row: &'a [u8] },
+    /// Row `m` is the taps of window `m`.
+    Indirect { windows: Windows<'a>, pad_row: &'a [u8] },
 }
 
 /// A product's weights `[n][taps][k]`, biases and factors as they came.
@@ -82,7 +82,7 @@ impl Gemm {
         for row in 0..m {
             let tap_row = |tap: usize| match rows {
                 Rows::Strided(lda) => &a[row * lda..][..k],
-                Rows::Indirect { offsets, pad_row } => match offsets[row * taps + tap] {
+                Rows::Indirect { windows, pad_row } => match windows.values[row * taps + tap] {
                     PAD => &pad_row[..k],
                     offset => &a[offset as usize..][..k],
                 },

@@ -1,8 +1,9 @@
 //! How vector tiers walk a product: row chunks that stay in cache, blocks of channels, tiles in registers.
 #![allow(unsafe_code)]
 
-use super::gemm::{PAD, Store};
+use super::gemm::Store;
 use super::layout::Panels;
+use super::offsets::PAD;
 use super::scalar::Rows;
 
 /// Input bytes that should stay in the first-level cache while all blocks of weights pass over them.
@@ -110,8 +111,8 @@ pub(super) unsafe fn run_tiles(
                 let first = chunk_first + first;
                 let (a, lda, offsets, pad_row) = match rows {
                     Rows::Strided(lda) => (a[first * lda..].as_ptr(), lda, None, std::ptr::null()),
-                    Rows::Indirect { offsets, pad_row } => {
-                        (a.as_ptr(), 0, Some(&offsets[first * panels.taps..]), pad_row.as_ptr())
+                    Rows::Indirect { windows, pad_row } => {
+                        (a.as_ptr(), 0, Some(&windows.values[first * panels.taps..]), pad_row.as_ptr())
                     }
                 };
                 let tile = Tile {

@@ -6,7 +6,8 @@ use super::program::{
 };
 use super::taps::Taps;
 use crate::kernels::{
-    self, AddParams, DepthwiseWeights, GemmWeights, Geometry, Grid, Isa, MulParams, Output, Rescale, SLACK,
+    self, AddParams, DepthwiseWeights, GemmWeights, Geometry, Grid, Isa, MulParams, Offsets, Output, Rescale,
+    SLACK,
 };
 use crate::model::graph;
 use crate::model::pb::TensorProto;
@@ -60,11 +61,10 @@ pub(super) enum PairParams {
 #[derive(Debug)]
 pub(super) struct Indirect {
     pub groups: Vec<GemmWeights>,
-    /// `[out pixel][tap]`, bytes from the image's start.
-    pub offsets: Vec<i32>,
+    /// Of the windows of one image, in bytes from its start.
+    pub offsets: Offsets,
     pub pad_row: Vec<u8>,
     pub in_bytes: usize,
-    pub out_pixels: usize,
     /// Channels of one group, in and out.
     pub group_in: usize,
     pub group_out: usize,
@@ -78,7 +78,8 @@ impl Indirect {
     fn each_group(&self, x: &[u8], mut run: impl FnMut(&GemmWeights, &[u8], usize)) {
         for image in 0..self.batch {
             for (g, weights) in self.groups.iter().enumerate() {
-                let first = image * self.out_pixels * self.out_stride + self.out_offset + g * self.group_out;
+                let first =
+                    image * self.offsets.rows() * self.out_stride + self.out_offset + g * self.group_out;
                 run(weights, &x[image * self.in_bytes + g * self.group_in..], first);
             }
         }
@@ -217,10 +218,9 @@ fn prepare_conv(conv: &Conv, constants: Constants, isa: Isa) -> Result<Kernel, S
     });
     Ok(Kernel::Indirect(Indirect {
         groups: groups.collect(),
-        offsets: shape.offsets()?,
+        offsets: Offsets::new(shape.taps, shape.k, shape.offsets()?),
         pad_row: vec![conv.input_zero_point; shape.k + SLACK],
         in_bytes: shape.in_len,
-        out_pixels: window.out_pixels(),
         group_in,
         group_out,
         out_offset: conv.out_offset,
@@ -241,13 +241,12 @@ pub(super) fn run(op: &StepOp, kernel: &Kernel, isa: Isa, inputs: &[&[u8]], out:
         (Kernel::Indirect(conv), StepOp::Conv(Conv { store: None, .. })) => {
             let out = kernels::floats_mut(out);
             conv.each_group(inputs[0], |weights, x, first| {
-                let (m, to) = (conv.out_pixels, &mut out[first..]);
-                weights.indirect_f32(x, &conv.pad_row, &conv.offsets, m, to, conv.out_stride);
+                let windows = conv.offsets.all();
+                weights.indirect_f32(x, &conv.pad_row, windows, &mut out[first..], conv.out_stride);
             });
         }
         (Kernel::Indirect(conv), _) => conv.each_group(inputs[0], |weights, x, first| {
-            let (m, to) = (conv.out_pixels, &mut out[first..]);
-            weights.indirect(x, &conv.pad_row, &conv.offsets, m, to, conv.out_stride);
+            weights.indirect(x, &conv.pad_row, conv.offsets.all(), &mut out[first..], conv.out_stride);
         }),
         (Kernel::Depthwise { weights, geometry }, StepOp::Conv(conv)) => {
             per_image(conv.batch, geometry, conv.in_channels, inputs[0], out, |x, out| {

@@ -106,18 +106,18 @@ pub(super) fn run(
             });
         }
         (Kernel::Indirect(conv), StepOp::Conv(step))
-            if step.store.is_some() && conv.out_pixels >= threads =>
+            if step.store.is_some() && conv.offsets.rows() >= threads =>
         {
-            let taps = conv.offsets.len() / conv.out_pixels;
+            let pixels = conv.offsets.rows();
             for image in 0..conv.batch {
-                let first = image * conv.out_pixels * conv.out_stride + conv.out_offset;
-                let parts = cut(&mut out[first..], conv.out_stride, ranges(conv.out_pixels, threads));
+                let first = image * pixels * conv.out_stride + conv.out_offset;
+                let parts = cut(&mut out[first..], conv.out_stride, ranges(pixels, threads));
                 let bytes = &inputs[0][image * conv.in_bytes..];
                 team.each(parts, |(range, out)| {
                     for (g, weights) in conv.groups.iter().enumerate() {
-                        let offsets = &conv.offsets[range.start * taps..range.end * taps];
+                        let windows = conv.offsets.part(range.clone());
                         let (source, to) = (&bytes[g * conv.group_in..], &mut out[g * conv.group_out..]);
-                        weights.indirect(source, &conv.pad_row, offsets, range.len(), to, conv.out_stride);
+                        weights.indirect(source, &conv.pad_row, windows, to, conv.out_stride);
                     }
                 });
             }

@@ -10,8 +10,9 @@ use std::cell::RefCell;
 
 use super::super::avx512_vnni::{self, finish};
 use super::super::buffer::Aligned;
-use super::super::gemm::{PAD, Store};
+use super::super::gemm::Store;
 use super::super::layout::{Block, Panels, Product, Scheme};
+use super::super::offsets::Windows;
 use super::super::scalar::Rows;
 use super::super::tiles::Target;
 use super::{TILE_BYTES, TILE_ROWS, Tiles};
@@ -38,8 +39,6 @@ struct Scratch {
 #[derive(Debug)]
 pub(in super::super) struct Gemm {
     panels: Panels,
-    taps: usize,
-    k: usize,
 }
 
 impl Gemm {
@@ -53,7 +52,7 @@ impl Gemm {
         let flat = Product { taps: 1, k: taps * k, ..*product };
         let scheme = Scheme { depth: TILE_BYTES, ..*avx512_vnni::scheme(store) };
         let panels = Panels::pack(&scheme, &flat);
-        Gemm { panels, taps, k }
+        Gemm { panels }
     }
 
     /// Multiplies `m` rows and stores them at `out`, rows `ldo` elements (of u8 or f32, as `store` says) apart.
@@ -82,11 +81,11 @@ impl Gemm {
                 let rows_here = chunk.min(m - first);
                 let (a, lda) = match rows {
                     Rows::Strided(lda) => (a[first * lda..].as_ptr(), lda),
-                    Rows::Indirect { offsets, pad_row } => {
+                    Rows::Indirect { windows, pad_row } => {
                         gathered.grow(rows_here * depth + TILE_BYTES);
-                        let offsets = &offsets[first * self.taps..][..rows_here * self.taps];
+                        let rows = first..first + rows_here;
                         // SAFETY: the caller's; `gathered` holds a line more than the rows.
-                        unsafe { self.gather(a, pad_row, offsets, gathered) };
+                        unsafe { gather(a, pad_row, windows, rows, gathered, depth) };
                         (gathered.as_ptr(), depth)
                     }
                 };
@@ -104,45 +103,6 @@ impl Gemm {
                 }
             }
         });
-    }
-
-    /// Copies the taps of each row one after the other, `depth` bytes for a row; runs of taps that lie side by side as
-    /// one. What a copy writes too much is overwritten by the next, or has weights of 0.
-    ///
-    /// # Safety
-    /// The machine has AVX-512 F and BW; each tap of `offsets` lies in `a`, or is the padding row, with 63 readable bytes
-    /// after its `k`; `to` holds a line more than the rows.
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn gather(&self, a: &[u8], pad_row: &[u8], offsets: &[i32], to: &mut [u8]) {
-        let Gemm { taps, k, .. } = *self;
-        for (row, offsets) in offsets.chunks_exact(taps).enumerate() {
-            let mut to = to[row * self.panels.depth..].as_mut_ptr();
-            let mut tap = 0;
-            while tap < taps {
-                let start = offsets[tap];
-                let mut bytes = k;
-                tap += 1;
-                let from = if start == PAD {
-                    pad_row.as_ptr()
-                } else {
-                    while tap < taps && offsets[tap] != PAD && offsets[tap] as usize == start as usize + bytes
-                    {
-                        bytes += k;
-                        tap += 1;
-                    }
-                    // SAFETY: the caller's.
-                    unsafe { a.as_ptr().add(start as usize) }
-                };
-                for at in (0..bytes).step_by(TILE_BYTES) {
-                    // SAFETY: reads end less than a line after the run, writes less than a line after the row.
-                    unsafe {
-                        _mm512_storeu_si512(to.add(at).cast(), _mm512_loadu_si512(from.add(at).cast()))
-                    };
-                }
-                // SAFETY: at most the row's end.
-                to = unsafe { to.add(bytes) };
-            }
-        }
     }
 
     /// One block of channels for `m` rows at `a`, `lda` bytes apart.
@@ -198,6 +158,55 @@ impl Gemm {
                     2 => store::<2>(&target, sums, rows),
                     _ => store::<1>(&target, sums, rows),
                 }
+            }
+        }
+    }
+}
+
+/// Copies the taps of each of `rows` one after the other, `depth` bytes for a row. What a copy writes too much is
+/// overwritten by the next, or has weights of 0.
+///
+/// # Safety
+/// The machine has AVX-512 F; each window lies in `a`, and each tap of it (or the padding row) has 63 readable bytes
+/// after it; `to` holds a line more than the rows.
+#[target_feature(enable = "avx512f")]
+unsafe fn gather(
+    a: &[u8],
+    pad_row: &[u8],
+    windows: Windows<'_>,
+    rows: std::ops::Range<usize>,
+    to: &mut [u8],
+    depth: usize,
+) {
+    let first_row = to.as_mut_ptr();
+    for (at, row) in rows.enumerate() {
+        // SAFETY: the row exists.
+        let mut to = unsafe { first_row.add(at * depth) };
+        let (offsets, runs) = windows.window(row);
+        for run in runs {
+            // SAFETY: a run starts with one of its window's taps, whose offset is within `a`; reads and writes end less
+            // than a line after the run, which ends within the row.
+            unsafe {
+                let from = match run.is_padding {
+                    true => pad_row.as_ptr(),
+                    false => a.as_ptr().add(*offsets.get_unchecked(run.tap as usize) as usize),
+                };
+                let bytes = run.bytes as usize;
+                // By two, from the second: a plain loop would become a call of `memcpy`, slow for so few bytes.
+                let mut at = 0;
+                while at + TILE_BYTES < bytes {
+                    let (first, second) = (
+                        _mm512_loadu_si512(from.add(at).cast()),
+                        _mm512_loadu_si512(from.add(at + TILE_BYTES).cast()),
+                    );
+                    _mm512_storeu_si512(to.add(at + TILE_BYTES).cast(), second);
+                    _mm512_storeu_si512(to.add(at).cast(), first);
+                    at += 2 * TILE_BYTES;
+                }
+                if at < bytes {
+                    _mm512_storeu_si512(to.add(at).cast(), _mm512_loadu_si512(from.add(at).cast()));
+                }
+                to = to.add(bytes);
             }
         }
     }

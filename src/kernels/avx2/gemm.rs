@@ -7,7 +7,8 @@
 
 use std::arch::x86_64::*;
 
-use super::super::gemm::{PAD, Store};
+use super::super::gemm::Store;
+use super::super::offsets::PAD;
 use super::super::scalar::Rows;
 use super::super::tiles::{Target, for_each_tile};
 use super::panels::{Panels, Step};
@@ -73,8 +74,8 @@ pub(in super::super) unsafe fn run(
                 let first = chunk_first + first;
                 let (a, lda, offsets, pad_row) = match rows {
                     Rows::Strided(lda) => (a[first * lda..].as_ptr(), lda, None, std::ptr::null()),
-                    Rows::Indirect { offsets, pad_row } => {
-                        (a.as_ptr(), 0, Some(&offsets[first * panels.taps..]), pad_row.as_ptr())
+                    Rows::Indirect { windows, pad_row } => {
+                        (a.as_ptr(), 0, Some(&windows.values[first * panels.taps..]), pad_row.as_ptr())
                     }
                 };
                 let tile = Tile {

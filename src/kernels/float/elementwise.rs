@@ -3,7 +3,7 @@
 use super::super::Isa;
 use super::super::elementwise::per_tier;
 use super::super::scalar::clamp;
-use super::math::{exp, sigmoid, tanh};
+use super::math::{erf, exp, sigmoid, tanh};
 
 /// A function of two elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -20,7 +20,7 @@ pub enum Binary {
 
 impl Binary {
     #[inline(always)]
-    fn of(self, a: f32, b: f32) -> f32 {
+    pub(super) fn of(self, a: f32, b: f32) -> f32 {
         match self {
             Binary::Add => a + b,
             Binary::Sub => a - b,
@@ -60,6 +60,12 @@ pub enum Unary {
     Tanh,
     /// `eˣ`.
     Exp,
+    /// The error function.
+    Erf,
+    /// `√x`.
+    Sqrt,
+    /// `x²`.
+    Square,
 }
 
 impl Unary {
@@ -79,6 +85,9 @@ impl Unary {
             Unary::Sigmoid => sigmoid(x),
             Unary::Tanh => tanh(x),
             Unary::Exp => exp(x),
+            Unary::Erf => erf(x),
+            Unary::Sqrt => x.sqrt(),
+            Unary::Square => x * x,
         }
     }
 }
@@ -107,7 +116,10 @@ fn map(function: Unary, x: &[f32], out: &mut [f32]) {
         Unary::HardSwish => Unary::HardSwish,
         Unary::Sigmoid => Unary::Sigmoid,
         Unary::Tanh => Unary::Tanh,
-        Unary::Exp => Unary::Exp
+        Unary::Exp => Unary::Exp,
+        Unary::Erf => Unary::Erf,
+        Unary::Sqrt => Unary::Sqrt,
+        Unary::Square => Unary::Square
     );
 }
 

@@ -1,6 +1,6 @@
 //! FP32 matrix products and dense convolutions.
 
-use super::super::gemm::PAD;
+use super::super::offsets::PAD;
 use super::super::{Isa, span};
 #[cfg(target_arch = "x86_64")]
 use super::tile;

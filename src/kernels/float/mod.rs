@@ -13,7 +13,9 @@ mod elementwise;
 mod gemm;
 mod layout;
 mod math;
+mod matmul;
 mod pool;
+mod rows;
 #[cfg(target_arch = "x86_64")]
 mod tile;
 #[cfg(target_arch = "x86_64")]
@@ -23,7 +25,9 @@ pub use depthwise::FloatDepthwise;
 pub use elementwise::{Binary, Unary, binary, binary_channels, unary};
 pub use gemm::{FloatGemm, FloatRows};
 pub use layout::{copy_channels_f32, dequantize, nchw_to_nhwc, nhwc_to_nchw, quantize};
+pub use matmul::{Products, matmul};
 pub use pool::{average_pool_f32, global_average_pool_f32, max_pool_f32};
+pub use rows::{binary_rows, row_means, softmax};
 
 use super::SLACK;
 

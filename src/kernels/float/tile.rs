@@ -8,7 +8,7 @@
 use std::arch::x86_64::{__m256, __m512, _MM_HINT_ET0, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 use super::super::buffer::Aligned;
-use super::super::gemm::PAD;
+use super::super::offsets::PAD;
 use super::super::tiles::for_each_tile;
 use super::Width;
 use super::gemm::FloatRows;

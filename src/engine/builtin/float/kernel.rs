@@ -141,6 +141,14 @@ pub(in super::super) fn run(op: &FloatOp, kernel: &FloatKernel, isa: Isa, inputs
                 Pairing::Same { len } => {
                     kernels::binary(isa, *op, &x[..len], &other[..len], range.bounds(), &mut out[..len]);
                 }
+                Pairing::Rows { rows, len, swapped } => {
+                    let (x, out) = (&x[..rows * len], &mut out[..rows * len]);
+                    kernels::binary_rows(isa, *op, x, &other[..rows], swapped, out);
+                    let (lo, hi) = range.bounds();
+                    if (lo, hi) != (f32::NEG_INFINITY, f32::INFINITY) {
+                        out.iter_mut().for_each(|y| *y = y.clamp(lo, hi));
+                    }
+                }
                 Pairing::Channels { batch, pixels, channels, swapped } => {
                     for image in 0..batch {
                         let each = match kernel {
@@ -153,6 +161,13 @@ pub(in super::super) fn run(op: &FloatOp, kernel: &FloatKernel, isa: Isa, inputs
                     }
                 }
             }
+        }
+        (FloatOp::MatMul(products), _) => kernels::matmul(isa, x, second.unwrap_or(x), products, out),
+        (FloatOp::Softmax { total, len, inner }, _) => {
+            kernels::softmax(isa, &x[..*total], *len, *inner, &mut out[..*total]);
+        }
+        (FloatOp::RowMeans { rows, len }, _) => {
+            kernels::row_means(isa, &x[..rows * len], *len, &mut out[..*rows]);
         }
         (FloatOp::Unary { len, function }, _) => {
             let function = match function {

@@ -8,7 +8,7 @@ mod split;
 use serde::{Deserialize, Serialize};
 
 use super::program::{Copying, Quant, Scaling, Stem, Window};
-use crate::kernels::{Binary, Unary};
+use crate::kernels::{Binary, Products, Unary};
 pub(super) use kernel::{FloatKernel, export, import, prepare, run};
 pub(super) use split::run_split;
 
@@ -70,6 +70,8 @@ pub(crate) enum Pairing {
     /// One value for each channel (of each image), for all its pixels; `swapped` when it is the
     /// operator's first operand.
     Channels { batch: usize, pixels: usize, channels: usize, swapped: bool },
+    /// One value for each row of `len` elements; `swapped` as above.
+    Rows { rows: usize, len: usize, swapped: bool },
 }
 
 /// What a step computes.
@@ -108,7 +110,20 @@ pub(crate) enum FloatOp {
         n: usize,
         range: Range,
     },
-    /// Two operands; the second is a constant (f32, as long as the channels) if the step has one input.
+    /// Products of two activations.
+    MatMul(Products),
+    /// Over an axis of `len` elements that are `inner` apart.
+    Softmax {
+        total: usize,
+        len: usize,
+        inner: usize,
+    },
+    /// The mean of each row.
+    RowMeans {
+        rows: usize,
+        len: usize,
+    },
+    /// Two operands; the second is a constant (f32, as many as meet the first) if the step has one input.
     Binary {
         op: Binary,
         pairing: Pairing,
@@ -174,6 +189,10 @@ impl FloatOp {
             FloatOp::Dequantize { len, .. } | FloatOp::Unary { len, .. } => *len,
             FloatOp::Conv(conv) => conv.batch * conv.window.out_pixels() * conv.out_stride,
             FloatOp::Gemm { m, n, .. } => m * n,
+            FloatOp::MatMul(products) => products.count() * products.m * products.n,
+            FloatOp::Softmax { total, .. } => *total,
+            FloatOp::RowMeans { rows, .. } => *rows,
+            FloatOp::Binary { pairing: Pairing::Rows { rows, len, .. }, .. } => rows * len,
             FloatOp::Binary { pairing: Pairing::Same { len }, .. } => *len,
             FloatOp::Binary { pairing: Pairing::Channels { batch, pixels, channels, .. }, .. } => {
                 batch * pixels * channels

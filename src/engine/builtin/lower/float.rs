@@ -12,7 +12,7 @@ use super::super::float::{FloatConv, FloatOp, Function, Pairing, Range};
 use super::super::program::StepOp;
 use super::moving::{self, View};
 use super::qdq::{Qdq, Reason};
-use super::{Draft, conv, other};
+use super::{Draft, Needs, conv, other, rows};
 use crate::kernels::{Binary, Unary};
 use crate::model::graph;
 use crate::model::pb::{NodeProto, TensorProto};
@@ -33,7 +33,8 @@ pub(super) fn outside(name: &str) -> Option<&str> {
 /// The nodes that become FP32 steps.
 pub(super) fn region(qdq: &Qdq) -> HashSet<usize> {
     let nodes = &qdq.graph.node;
-    let able: HashSet<usize> = (0..nodes.len()).filter(|n| single(qdq, &nodes[*n]).is_ok()).collect();
+    let is_able = |n: &usize| single(qdq, &nodes[*n]).is_ok() || splits(qdq, &nodes[*n]);
+    let able: HashSet<usize> = (0..nodes.len()).filter(is_able).collect();
     let mut region = HashSet::new();
     let mut seen = HashSet::new();
     for start in 0..nodes.len() {
@@ -64,6 +65,39 @@ pub(super) fn region(qdq: &Qdq) -> HashSet<usize> {
         }
     }
     region
+}
+
+/// Whether a node is a Split each of whose results is a view of its input.
+fn splits(qdq: &Qdq, node: &NodeProto) -> bool {
+    let is_view = |o: &String| o.is_empty() || moving::moved_float(qdq, node, o).is_ok();
+    node.op_type == "Split" && qdq.initializer(&node.input[0]).is_none() && node.output.iter().all(is_view)
+}
+
+/// The steps of a Split: a copy for each result that is needed; `None` for every other operator.
+pub(super) fn parts(qdq: &Qdq, node: &NodeProto, needs: &Needs) -> Option<Vec<Draft>> {
+    if !splits(qdq, node) {
+        return None;
+    }
+    let mut drafts = vec![];
+    for output in node.output.iter().filter(|o| !o.is_empty()) {
+        let (in_tract, in_island) = (needs.floats.contains(output), needs.inside.contains(&inside(output)));
+        if !in_tract && !in_island {
+            continue;
+        }
+        let (source, view) = moving::moved_float(qdq, node, output).ok()?;
+        let op = FloatOp::Move { copying: view.copying(None), fill: None };
+        let name = format!("{} ({output})", node.name);
+        drafts.push(Draft {
+            name,
+            inputs: vec![inside(&source)],
+            output: inside(output),
+            ..draft(node, 0, op, vec![])
+        });
+        if in_tract {
+            drafts.push(export(qdq, output).ok()?);
+        }
+    }
+    Some(drafts)
 }
 
 /// A tensor of tract's, brought inside.
@@ -183,14 +217,18 @@ fn step_of(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
     }
     match node.op_type.as_str() {
         "Conv" => float_conv(qdq, node),
+        "MatMul" if qdq.initializer(&node.input[1]).is_none() => rows::products(qdq, node),
         "Gemm" | "MatMul" => gemm(qdq, node),
+        "Softmax" => rows::softmax(qdq, node),
         "Add" => binary(qdq, node, Binary::Add),
         "Sub" => binary(qdq, node, Binary::Sub),
         "Mul" => binary(qdq, node, Binary::Mul),
         "Div" => binary(qdq, node, Binary::Div),
         "MaxPool" | "AveragePool" => pool(qdq, node),
         "GlobalAveragePool" | "ReduceMean" => {
-            let (batch, channels, pixels) = other::means_of_images(qdq, node)?;
+            let Ok((batch, channels, pixels)) = other::means_of_images(qdq, node) else {
+                return rows::row_means(qdq, node);
+            };
             Ok(draft(node, 1, FloatOp::GlobalAveragePool { batch, channels, pixels }, vec![]))
         }
         "Concat" => {
@@ -213,7 +251,7 @@ fn step_of(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
     }
 }
 
-fn draft(node: &NodeProto, inputs: usize, op: FloatOp, constants: Vec<TensorProto>) -> Draft {
+pub(super) fn draft(node: &NodeProto, inputs: usize, op: FloatOp, constants: Vec<TensorProto>) -> Draft {
     Draft {
         name: node.name.clone(),
         kind: node.op_type.clone(),
@@ -238,6 +276,10 @@ fn function(qdq: &Qdq, node: &NodeProto) -> Option<Function> {
         "HardSwish" => Unary::HardSwish,
         "Sigmoid" => Unary::Sigmoid,
         "Tanh" => Unary::Tanh,
+        "Exp" => Unary::Exp,
+        "Erf" => Unary::Erf,
+        "Sqrt" => Unary::Sqrt,
+        "Pow" if qdq.scalar(node.input.get(1)?) == Some(2.0) => Unary::Square,
         _ => return None,
     }))
 }
@@ -335,7 +377,16 @@ fn binary(qdq: &Qdq, node: &NodeProto, op: Binary) -> Result<Draft, Reason> {
         if constant(qdq, x).is_some() || qdq.shape(x)? != out {
             break;
         }
-        let each = per_channel(&values, channels, out.len()).ok_or("it broadcasts a constant")?;
+        let Some(each) = per_channel(&values, channels, out.len()) else {
+            // A constant as large as the result, such as embeddings of positions.
+            let commutes = matches!(op, Binary::Add | Binary::Mul);
+            if qdq.shape(other)? != out || out.len() == 4 || (swapped && !commutes) {
+                return Err("it broadcasts a constant".into());
+            }
+            let all: Vec<f32> = values.iter().copied().collect();
+            let constant = graph::tensor("operand", &[all.len()], &all);
+            return Ok(step(x, None, Pairing::Same { len: all.len() }, vec![constant]));
+        };
         let constant = graph::tensor("operand", &[channels], &each);
         let pairing = Pairing::Channels { batch: 1, pixels: batch * pixels, channels, swapped };
         return Ok(step(x, None, pairing, vec![constant]));
@@ -350,6 +401,14 @@ fn binary(qdq: &Qdq, node: &NodeProto, op: Binary) -> Result<Draft, Reason> {
     for (x, of_x, other, of_other, swapped) in [(a, of_a, b, of_b, false), (b, of_b, a, of_a, true)] {
         if of_x == out && out.len() == 4 && *of_other == [batch, channels, 1, 1] {
             return Ok(step(x, Some(other), Pairing::Channels { batch, pixels, channels, swapped }, vec![]));
+        }
+    }
+    // One value for each row of a tensor that is no image.
+    for (x, of_x, other, of_other, swapped) in [(a, of_a, b, of_b, false), (b, of_b, a, of_a, true)] {
+        let rows = out.iter().product::<usize>() / channels;
+        let is_each = of_other.len() == out.len() && of_other.last() == Some(&1);
+        if of_x == out && out.len() != 4 && is_each && of_other.iter().product::<usize>() == rows {
+            return Ok(step(x, Some(other), Pairing::Rows { rows, len: channels, swapped }, vec![]));
         }
     }
     Err(format!("it broadcasts {of_a:?} with {of_b:?}"))

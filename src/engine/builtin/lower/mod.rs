@@ -18,6 +18,7 @@ mod float;
 mod moving;
 mod other;
 mod qdq;
+mod rows;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
@@ -100,7 +101,8 @@ pub(super) struct Lowered {
 pub(super) fn lower(proto: &pb::ModelProto, shapes: &Shapes) -> Lowered {
     let empty = GraphProto::default();
     let graph = proto.graph.as_ref().unwrap_or(&empty);
-    let qdq = Qdq::new(graph, shapes);
+    let opset = proto.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
+    let qdq = Qdq::new(graph, shapes, opset.map_or(0, |o| o.version));
     let Matched { fates, imports, unfused } = match_all(&qdq);
     let mut lowered = proto.clone();
     lowered.graph = Some(build::build(&qdq, fates, imports));
@@ -292,6 +294,9 @@ fn float_fate(
     let in_island = node.output.iter().any(|o| needs.inside.contains(&float::inside(o)));
     if !in_tract && !in_island {
         return Fate::gone();
+    }
+    if let Some(drafts) = region.and_then(|_| float::parts(qdq, node, needs)) {
+        return Fate { kept: false, drafts };
     }
     let target = Target { tensor: output, quant: None, clamp: other::UNCLAMPED };
     let step = match node.op_type.as_str() {

@@ -63,7 +63,7 @@ pub(super) fn moved<'a>(
 /// The FP32 tensor that `tensor`, a result of the movement `node`, is a view of.
 pub(super) fn moved_float(qdq: &Qdq, node: &NodeProto, tensor: &str) -> Result<(String, View), Reason> {
     let input = node.input[0].as_str();
-    if let Some(before) = qdq.producer(input).filter(|n| is_view(n) && n.output.len() == 1)
+    if let Some(before) = qdq.producer(input).filter(|n| is_view(n))
         && let Ok((source, view)) = moved_float(qdq, before, input)
         && let Ok(view) = view.apply(qdq, node, tensor)
     {
@@ -73,7 +73,7 @@ pub(super) fn moved_float(qdq: &Qdq, node: &NodeProto, tensor: &str) -> Result<(
 }
 
 /// Whether a node's result is a view of its input.
-fn is_view(node: &NodeProto) -> bool {
+pub(super) fn is_view(node: &NodeProto) -> bool {
     is_movement(node) && node.op_type != "Pad"
 }
 
@@ -136,6 +136,15 @@ impl View {
             "DepthToSpace" | "SpaceToDepth" => self.between_depth_and_space(node, from, to),
             other => Err(format!("{other} has no form as a view")),
         }
+    }
+
+    /// The first element and the steps along each axis, if each axis is one run.
+    pub(super) fn strides(&self) -> Option<(usize, Vec<usize>)> {
+        let step = |axis: &Vec<Run>| match merged(axis.iter().copied())[..] {
+            [run] => Some(run.step),
+            _ => None,
+        };
+        Some((self.first, self.axes.iter().map(step).collect::<Option<Vec<_>>>()?))
     }
 
     fn transpose(self, order: &[i64]) -> Result<View, Reason> {

@@ -12,6 +12,8 @@ pub(super) struct Qdq<'a> {
     pub graph: &'a GraphProto,
     pub index: Index,
     pub shapes: &'a Shapes,
+    /// Version of the ONNX operators.
+    pub opset: i64,
     /// Whether anything of it is quantized.
     pub is_quantized: bool,
 }
@@ -27,9 +29,9 @@ pub(super) struct Weight {
 pub(super) type Reason = String;
 
 impl<'a> Qdq<'a> {
-    pub fn new(graph: &'a GraphProto, shapes: &'a Shapes) -> Qdq<'a> {
+    pub fn new(graph: &'a GraphProto, shapes: &'a Shapes, opset: i64) -> Qdq<'a> {
         let is_quantized = graph.node.iter().any(|n| n.op_type == "QuantizeLinear");
-        Qdq { graph, index: Index::new(graph), shapes, is_quantized }
+        Qdq { graph, index: Index::new(graph), shapes, opset, is_quantized }
     }
 
     pub fn producer(&self, tensor: &str) -> Option<&'a NodeProto> {

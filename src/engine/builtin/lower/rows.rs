@@ -1,0 +1,102 @@
+//! FP32 operators over whole rows, and products of two activations: what attention and normalization need.
+
+use super::super::float::FloatOp;
+use super::Draft;
+use super::elementwise::memory_strides;
+use super::float::{draft, inside};
+use super::moving::{self, View};
+use super::qdq::{Qdq, Reason};
+use crate::kernels::Products;
+use crate::model::graph;
+use crate::model::pb::NodeProto;
+
+/// The axis `axis` of a tensor as an island holds it: elements along it, and elements from one to the next.
+fn along(shape: &[usize], axis: i64) -> Result<(usize, usize), Reason> {
+    let rank = shape.len() as i64;
+    let wrapped = if axis < 0 { axis + rank } else { axis };
+    let at = usize::try_from(wrapped).ok().filter(|a| *a < shape.len());
+    let at = at.ok_or_else(|| format!("it has no axis {axis}"))?;
+    let step = memory_strides(shape).get(at).copied().unwrap_or(1);
+    Ok((shape[at], step))
+}
+
+/// Softmax over one axis.
+pub(super) fn softmax(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
+    let shape = qdq.shape(&node.input[0])?;
+    // Before opset 13, the default is axis 1 and all axes from there on are one.
+    let default = if qdq.opset < 13 { 1 } else { -1 };
+    let axis = graph::attr_int(node, "axis").unwrap_or(default);
+    let is_last = axis == -1 || axis + 1 == shape.len() as i64;
+    if qdq.opset < 13 && !is_last {
+        return Err("it is over several axes".into());
+    }
+    let (len, inner) = along(shape, axis)?;
+    let total: usize = shape.iter().product();
+    if total == 0 {
+        return Err("its input is empty".into());
+    }
+    Ok(draft(node, 1, FloatOp::Softmax { total, len, inner }, vec![]))
+}
+
+/// The mean over the last axis of a tensor that is no image.
+pub(super) fn row_means(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
+    let shape = qdq.shape(&node.input[0])?;
+    let axes = match moving::constant_indices(qdq, node, 1) {
+        Some((axes, _)) => axes,
+        None => graph::attr_ints(node, "axes").map(<[i64]>::to_vec).unwrap_or_default(),
+    };
+    let is_last = matches!(axes[..], [axis] if axis == -1 || axis + 1 == shape.len() as i64);
+    let (Some(&len), false, true) = (shape.last(), shape.len() == 4, is_last) else {
+        return Err("it is not over the last axis".into());
+    };
+    let total: usize = shape.iter().product();
+    if total == 0 {
+        return Err("its input is empty".into());
+    }
+    Ok(draft(node, 1, FloatOp::RowMeans { rows: total / len, len }, vec![]))
+}
+
+/// MatMul of two activations; views of other tensors are read where those lie.
+pub(super) fn products(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
+    let operand = |slot: usize| -> Result<(String, View), Reason> {
+        let name = node.input[slot].as_str();
+        let moved = qdq.producer(name).filter(|n| moving::is_view(n));
+        let found = moved.and_then(|n| moving::moved_float(qdq, n, name).ok());
+        let found = found.filter(|(_, view)| view.strides().is_some());
+        match found {
+            Some(found) => Ok(found),
+            None => Ok((name.into(), View::of(qdq.shape(name)?))),
+        }
+    };
+    let ((a, view_a), (b, view_b)) = (operand(0)?, operand(1)?);
+    let (of_a, of_b) = (qdq.shape(&node.input[0])?, qdq.shape(&node.input[1])?);
+    let of_out = qdq.shape(&node.output[0])?;
+    let rank = of_out.len();
+    let same_rank = of_a.len() == rank && of_b.len() == rank;
+    if rank < 2 || !same_rank || of_out.contains(&0) || of_a.contains(&0) {
+        return Err(format!("it multiplies {of_a:?} by {of_b:?}"));
+    }
+    let irregular = || Reason::from("its operands lie irregularly");
+    let (at_a, steps_a) = view_a.strides().ok_or_else(irregular)?;
+    let (at_b, steps_b) = view_b.strides().ok_or_else(irregular)?;
+    let steps_out = memory_strides(of_out);
+    let outer = (0..rank - 2).map(|axis| {
+        // An operand with one element there is used again.
+        let step = |shape: &[usize], steps: &[usize]| if shape[axis] == 1 { 0 } else { steps[axis] };
+        (of_out[axis], [step(of_a, &steps_a), step(of_b, &steps_b), steps_out[axis]])
+    });
+    let last_two = |steps: &[usize]| [steps[rank - 2], steps[rank - 1]];
+    let products = Products {
+        outer: outer.collect(),
+        m: of_out[rank - 2],
+        k: of_a[rank - 1],
+        n: of_out[rank - 1],
+        first: [at_a, at_b],
+        a: last_two(&steps_a),
+        b: last_two(&steps_b),
+        out: last_two(&steps_out),
+    };
+    let macs = (products.count() * products.m * products.k * products.n) as u64;
+    let inputs = vec![inside(&a), inside(&b)];
+    Ok(Draft { macs, inputs, ..draft(node, 0, FloatOp::MatMul(products), vec![]) })
+}

@@ -113,7 +113,8 @@ impl Constants {
     fn of(step: &Step, tensors: &[TensorProto], store: bool) -> Result<Constants, String> {
         let missing = || format!("step '{}' lacks its constants", step.name);
         let at = |i: usize| tensors.get(step.constants + i).ok_or_else(missing);
-        let multiplier: Vec<f32> = graph::to_array(at(2)?).ok_or_else(missing)?.iter().copied().collect();
+        let multiplier: Vec<f32> =
+            graph::to_array(at(2)?).ok_or_else(missing)?.iter().copied().map(float::flushed).collect();
         if !multiplier.iter().all(|m: &f32| m.is_finite() && (!store || *m >= 0.0)) {
             return Err(format!("the scales of node '{}' are not finite and positive", step.name));
         }

@@ -62,6 +62,8 @@ pub enum Unary {
     Exp,
     /// The error function.
     Erf,
+    /// `x/2 · (1 + erf(x/√2))`.
+    Gelu,
     /// `√x`.
     Sqrt,
     /// `x²`.
@@ -86,6 +88,7 @@ impl Unary {
             Unary::Tanh => tanh(x),
             Unary::Exp => exp(x),
             Unary::Erf => erf(x),
+            Unary::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
             Unary::Sqrt => x.sqrt(),
             Unary::Square => x * x,
         }
@@ -118,6 +121,7 @@ fn map(function: Unary, x: &[f32], out: &mut [f32]) {
         Unary::Tanh => Unary::Tanh,
         Unary::Exp => Unary::Exp,
         Unary::Erf => Unary::Erf,
+        Unary::Gelu => Unary::Gelu,
         Unary::Sqrt => Unary::Sqrt,
         Unary::Square => Unary::Square
     );

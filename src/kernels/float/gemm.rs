@@ -63,16 +63,41 @@ impl FloatGemm {
         lo: f32,
         hi: f32,
     ) -> FloatGemm {
-        isa.assert_supported();
-        assert!(n > 0 && taps > 0 && k > 0, "an empty product: n {n}, taps {taps}, k {k}");
         let count = n.checked_mul(taps).and_then(|count| count.checked_mul(k));
         assert_eq!(Some(weights.len()), count, "weights must be [{n}][{taps}][{k}]");
+        FloatGemm::pack_strided(isa, n, taps, k, weights, [taps * k, 1], bias, lo, hi)
+    }
+
+    /// As [`pack`](Self::pack), of weights that lie anyhow: `steps` from one channel to the next, and from one input to
+    /// the next.
+    ///
+    /// # Panics
+    /// As [`pack`](Self::pack).
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn pack_strided(
+        isa: Isa,
+        n: usize,
+        taps: usize,
+        k: usize,
+        weights: &[f32],
+        steps: [usize; 2],
+        bias: &[f32],
+        lo: f32,
+        hi: f32,
+    ) -> FloatGemm {
+        isa.assert_supported();
+        assert!(n > 0 && taps > 0 && k > 0, "an empty product: n {n}, taps {taps}, k {k}");
+        let need = (n - 1) * steps[0] + span(taps * k, steps[1], 1);
+        assert!(weights.len() >= need, "weights need {need} elements, not {}", weights.len());
         assert_eq!(bias.len(), n, "one bias per output channel");
         assert!(lo <= hi, "the output range {lo}..={hi} is empty");
         let packed = match Width::of(isa) {
-            Width::One => Packed::Scalar { weights: weights.to_vec(), bias: bias.to_vec() },
+            Width::One => {
+                let row = |n: usize| (0..taps * k).map(move |at| weights[n * steps[0] + at * steps[1]]);
+                Packed::Scalar { weights: (0..n).flat_map(row).collect(), bias: bias.to_vec() }
+            }
             #[cfg(target_arch = "x86_64")]
-            width => Packed::Vectors(tile::Panels::pack(width, n, taps, k, weights, bias)),
+            width => Packed::Vectors(tile::Panels::pack(width, n, taps, k, weights, steps, bias)),
         };
         FloatGemm { isa, n, taps, k, lo, hi, packed }
     }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::super::{Isa, Stride, copy_strided};
+use super::rows::softmax_in_place;
 use super::{FloatGemm, FloatRows, SLACK_FLOATS};
 
 /// Where the operands and results of products `[m][k] × [k][n]` lie, in elements.
@@ -45,9 +46,48 @@ impl Products {
     }
 }
 
+/// `softmax(scale · q kᵀ) v` for each head: the scores stay in the cache.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Attention {
+    /// Of queries and keys; where results lie doesn't matter.
+    pub scores: Products,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Of shares and values; where the shares lie doesn't matter.
+    pub values: Products,
+}
+
+/// The left operand of one product, dense, its result, and shares.
+#[derive(Default)]
+struct Scratch {
+    left: Vec<f32>,
+    result: Vec<f32>,
+    shares: Vec<f32>,
+}
+
 thread_local! {
-    /// The operands of one product, dense, and its result.
-    static SCRATCH: RefCell<[Vec<f32>; 3]> = const { RefCell::new([vec![], vec![], vec![]]) };
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Rows and columns `count` at `x`, `steps` apart, as dense rows of `to`.
+fn dense(x: &[f32], count: [usize; 2], steps: [usize; 2], to: &mut [f32]) {
+    let dims = [0, 1].map(|d| Stride { count: count[d], from: steps[d], to: [count[1], 1][d] });
+    copy_strided(x, &dims, to);
+}
+
+/// Dense rows of `x` to rows and columns `count` at `to`, `steps` apart.
+fn spread(x: &[f32], count: [usize; 2], steps: [usize; 2], to: &mut [f32]) {
+    let dims = [0, 1].map(|d| Stride { count: count[d], from: [count[1], 1][d], to: steps[d] });
+    copy_strided(x, &dims, to);
+}
+
+/// `left` (dense, with slack) times the right operand of one product.
+fn product(isa: Isa, left: &[f32], b: &[f32], products: &Products, out: &mut [f32]) {
+    let Products { m, k, n, .. } = *products;
+    let (steps, bias) = ([products.b[1], products.b[0]], vec![0.0; n]);
+    let (lo, hi) = (f32::NEG_INFINITY, f32::INFINITY);
+    let weights = FloatGemm::pack_strided(isa, n, 1, k, b, steps, &bias, lo, hi);
+    weights.run(left, FloatRows::Strided(k), m, out, n, None);
 }
 
 /// All `products` of `a` and `b`.
@@ -59,22 +99,43 @@ pub fn matmul(isa: Isa, a: &[f32], b: &[f32], products: &Products, out: &mut [f3
     if m * k * n == 0 {
         return;
     }
-    let bias = vec![0.0; n];
-    let dims = |count: [usize; 2], from: [usize; 2], to: [usize; 2]| {
-        [0, 1].map(|d| Stride { count: count[d], from: from[d], to: to[d] })
-    };
-    SCRATCH.with_borrow_mut(|[left, right, result]| {
+    SCRATCH.with_borrow_mut(|Scratch { left, result, .. }| {
         left.resize(m * k + SLACK_FLOATS, 0.0);
-        right.resize(n * k, 0.0);
         result.resize(m * n, 0.0);
         for index in 0..products.count() {
             let [at_a, at_b, at_out] = products.starts(index);
-            copy_strided(&a[at_a..], &dims([m, k], products.a, [k, 1]), &mut left[..m * k]);
-            let turned = [products.b[1], products.b[0]];
-            copy_strided(&b[at_b..], &dims([n, k], turned, [k, 1]), right);
-            let weights = FloatGemm::pack(isa, n, 1, k, right, &bias, f32::NEG_INFINITY, f32::INFINITY);
-            weights.run(left, FloatRows::Strided(k), m, result, n, None);
-            copy_strided(result, &dims([m, n], [n, 1], products.out), &mut out[at_out..]);
+            dense(&a[at_a..], [m, k], products.a, &mut left[..m * k]);
+            product(isa, left, &b[at_b..], products, result);
+            spread(result, [m, n], products.out, &mut out[at_out..]);
+        }
+    });
+}
+
+/// `attention` of the queries `q`, the keys `k` and the values `v`.
+///
+/// # Panics
+/// The two products don't fit each other, or an operand or the result does not hold the elements.
+pub fn attend(isa: Isa, q: &[f32], k: &[f32], v: &[f32], attention: &Attention, out: &mut [f32]) {
+    let Attention { scores, scale, values } = attention;
+    let (m, depth, n) = (scores.m, scores.k, scores.n);
+    let fits = (values.m, values.k) == (m, n) && values.count() == scores.count();
+    assert!(fits, "scores {scores:?} for values {values:?}");
+    if m * depth * n * values.n == 0 {
+        return;
+    }
+    SCRATCH.with_borrow_mut(|Scratch { left, result, shares }| {
+        left.resize(m * depth + SLACK_FLOATS, 0.0);
+        shares.resize(m * n + SLACK_FLOATS, 0.0);
+        result.resize(m * values.n, 0.0);
+        for index in 0..scores.count() {
+            let [at_q, at_k, _] = scores.starts(index);
+            let [_, at_v, at_out] = values.starts(index);
+            dense(&q[at_q..], [m, depth], scores.a, &mut left[..m * depth]);
+            left.iter_mut().for_each(|q| *q *= scale);
+            product(isa, left, &k[at_k..], scores, &mut shares[..m * n]);
+            softmax_in_place(isa, &mut shares[..m * n], n, 1);
+            product(isa, shares, &v[at_v..], values, result);
+            spread(result, [m, values.n], values.out, &mut out[at_out..]);
         }
     });
 }

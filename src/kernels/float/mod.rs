@@ -25,7 +25,7 @@ pub use depthwise::FloatDepthwise;
 pub use elementwise::{Binary, Unary, binary, binary_channels, unary};
 pub use gemm::{FloatGemm, FloatRows};
 pub use layout::{copy_channels_f32, dequantize, nchw_to_nhwc, nhwc_to_nchw, quantize};
-pub use matmul::{Products, matmul};
+pub use matmul::{Attention, Products, attend, matmul};
 pub use pool::{average_pool_f32, global_average_pool_f32, max_pool_f32};
 pub use rows::{binary_rows, row_means, softmax};
 

@@ -6,63 +6,133 @@
 use super::super::Isa;
 use super::super::elementwise::per_tier;
 use super::elementwise::Binary;
-use super::math::exp;
+use super::math::exp_of_negative;
 
 /// Partial sums of a row.
 const LANES: usize = 16;
 
-/// `out = eˣ⁻ᵐ / Σ eˣ⁻ᵐ` along an axis of `len` elements that are `inner` apart, m being the largest of them: `x` is
-/// `[outer][len][inner]`.
+/// Shares below this are 0. Beside the largest they are nothing, but sums of their products with small numbers are
+/// subnormal, which costs a hundred times the time.
+const LEAST_SHARE: f32 = 1e-30;
+
+/// `out = eˣ⁻ᵐ / Σ eˣ⁻ᵐ` along an axis of `len` elements that are `inner` apart, m being the largest of them; shares
+/// below 10⁻³⁰ of the largest are 0. `x` is `[outer][len][inner]`.
 ///
 /// # Panics
 /// `len` or `inner` is 0, the slices differ in length, or they are no whole number of `len · inner`.
 pub fn softmax(isa: Isa, x: &[f32], len: usize, inner: usize, out: &mut [f32]) {
+    out.copy_from_slice(x);
+    softmax_in_place(isa, out, len, inner);
+}
+
+/// As [`softmax`], in place.
+///
+/// # Panics
+/// As [`softmax`].
+pub(super) fn softmax_in_place(isa: Isa, x: &mut [f32], len: usize, inner: usize) {
     let block = len.checked_mul(inner).filter(|block| *block > 0);
     assert!(block.is_some_and(|block| x.len().is_multiple_of(block)), "{} of [{len}][{inner}]", x.len());
-    assert_eq!(x.len(), out.len(), "{} elements for {}", x.len(), out.len());
-    // Lanes are a multiple of `inner`, so that a lane always belongs to the same one.
-    let width = inner * LANES.div_ceil(inner);
-    let mut lanes = vec![0.0; 2 * width];
-    let (lanes, block) = (&mut lanes[..], len * inner);
-    per_tier!(isa, softmax_blocks(x: &[f32], block: usize, inner: usize, lanes: &mut [f32], out: &mut [f32]));
+    let block = len * inner;
+    per_tier!(isa, blocks(x: &mut [f32], block: usize, inner: usize));
 }
 
+/// Loops, not closures, here and below: a closure has no instruction set but the plain one.
 #[inline(always)]
-fn softmax_blocks(x: &[f32], block: usize, inner: usize, lanes: &mut [f32], out: &mut [f32]) {
-    let width = lanes.len() / 2;
-    let (maxima, sums) = lanes.split_at_mut(width);
-    for (x, out) in x.chunks_exact(block).zip(out.chunks_exact_mut(block)) {
-        maxima.fill(f32::NEG_INFINITY);
-        for x in x.chunks(width) {
-            for (max, &x) in maxima.iter_mut().zip(x) {
-                *max = if x > *max { x } else { *max };
-            }
+fn blocks(x: &mut [f32], block: usize, inner: usize) {
+    // Lanes are a multiple of `inner`, so that a lane always belongs to the same one; a constant number of them where
+    // it can be, so that they are registers.
+    if inner == 1 {
+        for x in x.chunks_exact_mut(block) {
+            one(x, 1, &mut [0.0; LANES], &mut [0.0; LANES]);
         }
-        join(maxima, inner, |a, b| if b > a { b } else { a });
-        sums.fill(0.0);
-        for (x, out) in x.chunks(width).zip(out.chunks_mut(width)) {
-            for (((y, &x), max), sum) in out.iter_mut().zip(x).zip(&*maxima).zip(&mut *sums) {
-                *y = exp(x - max);
-                *sum += *y;
-            }
+    } else if LANES.is_multiple_of(inner) {
+        for x in x.chunks_exact_mut(block) {
+            one(x, inner, &mut [0.0; LANES], &mut [0.0; LANES]);
         }
-        join(sums, inner, |a, b| a + b);
-        for out in out.chunks_mut(width) {
-            for (y, sum) in out.iter_mut().zip(&*sums) {
-                *y /= sum;
-            }
+    } else if (3 * LANES).is_multiple_of(inner) {
+        for x in x.chunks_exact_mut(block) {
+            one(x, inner, &mut [0.0; 3 * LANES], &mut [0.0; 3 * LANES]);
+        }
+    } else {
+        let (mut maxima, mut sums) = (vec![0.0; inner], vec![0.0; inner]);
+        for x in x.chunks_exact_mut(block) {
+            one(x, inner, &mut maxima, &mut sums);
         }
     }
 }
 
-/// Joins the lanes of each of `inner` positions, and gives the result to all of them.
+#[inline(always)]
+fn one(x: &mut [f32], inner: usize, maxima: &mut [f32], sums: &mut [f32]) {
+    let width = maxima.len();
+    maxima.fill(f32::NEG_INFINITY);
+    let whole = x.chunks_exact(width);
+    raise(whole.remainder(), maxima);
+    for x in whole {
+        raise(x, maxima);
+    }
+    join(maxima, inner, larger);
+    sums.fill(0.0);
+    let mut whole = x.chunks_exact_mut(width);
+    for x in whole.by_ref() {
+        weigh(x, maxima, sums);
+    }
+    weigh(whole.into_remainder(), maxima, sums);
+    join(sums, inner, |a, b| a + b);
+    for sum in sums.iter_mut() {
+        *sum = 1.0 / *sum;
+    }
+    let mut whole = x.chunks_exact_mut(width);
+    for x in whole.by_ref() {
+        scale(x, sums);
+    }
+    scale(whole.into_remainder(), sums);
+}
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+#[inline(always)]
+fn raise(x: &[f32], maxima: &mut [f32]) {
+    for (max, &x) in maxima.iter_mut().zip(x) {
+        *max = larger(*max, x);
+    }
+}
+
+#[inline(always)]
+fn weigh(x: &mut [f32], maxima: &[f32], sums: &mut [f32]) {
+    for ((x, max), sum) in x.iter_mut().zip(maxima).zip(sums) {
+        let share = exp_of_negative(*x - max);
+        *x = if share < LEAST_SHARE { 0.0 } else { share };
+        *sum += *x;
+    }
+}
+
+#[inline(always)]
+fn scale(x: &mut [f32], factors: &[f32]) {
+    for (x, factor) in x.iter_mut().zip(factors) {
+        *x *= factor;
+    }
+}
+
+/// Joins the lanes of each of the `inner` positions and gives the result to all of them; there are `inner` lanes, or that
+/// many doubled a few times.
 #[inline(always)]
 fn join(lanes: &mut [f32], inner: usize, of: impl Fn(f32, f32) -> f32) {
-    for lane in inner..lanes.len() {
-        lanes[lane % inner] = of(lanes[lane % inner], lanes[lane]);
+    let mut width = lanes.len();
+    while width > inner {
+        width /= 2;
+        let (low, high) = lanes.split_at_mut(width);
+        for (low, high) in low.iter_mut().zip(high) {
+            *low = of(*low, *high);
+        }
     }
-    for lane in inner..lanes.len() {
-        lanes[lane] = lanes[lane % inner];
+    while width < lanes.len() {
+        for lane in 0..width {
+            lanes[width + lane] = lanes[lane];
+        }
+        width *= 2;
     }
 }
 

@@ -45,12 +45,15 @@ pub(super) struct Panels {
 }
 
 impl Panels {
+    /// Weights are `of_channel` elements apart from one channel to the next, `of_input` from one input (of the taps
+    /// one after the other) to the next.
     pub(super) fn pack(
         width: Width,
         n: usize,
         taps: usize,
         k: usize,
         weights: &[f32],
+        [of_channel, of_input]: [usize; 2],
         bias: &[f32],
     ) -> Panels {
         let (lanes, most): (usize, fn(usize) -> usize) = match width {
@@ -76,12 +79,19 @@ impl Panels {
             bias: Aligned::zeros(bias_at),
         };
         for block in &panels.blocks {
-            let row = block.vectors * lanes;
-            for channel in 0..block.channels {
-                let n = block.first + channel;
-                panels.bias[block.bias + channel] = bias[n];
-                for (at, w) in weights[n * taps * k..(n + 1) * taps * k].iter().enumerate() {
-                    panels.weights[block.weights + at * row + channel] = *w;
+            let Block { first, channels, vectors, .. } = *block;
+            panels.bias[block.bias..][..channels].copy_from_slice(&bias[first..first + channels]);
+            let to = panels.weights[block.weights..].chunks_exact_mut(vectors * lanes);
+            if of_channel == 1 {
+                for (at, to) in to.enumerate().take(taps * k) {
+                    to[..channels].copy_from_slice(&weights[at * of_input + first..][..channels]);
+                }
+                continue;
+            }
+            for (at, to) in to.enumerate().take(taps * k) {
+                let from = &weights[at * of_input + first * of_channel..];
+                for (channel, to) in to[..channels].iter_mut().enumerate() {
+                    *to = from[channel * of_channel];
                 }
             }
         }

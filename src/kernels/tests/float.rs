@@ -247,3 +247,120 @@ fn float_offsets_beyond_the_input_are_refused() {
     let rows = FloatRows::Indirect { offsets: &[4], pad_row: &[0.0; 5 + SLACK_FLOATS] };
     gemm.run(&[0.0; 8 + SLACK_FLOATS], rows, 1, &mut [0.0; 2], 2, None);
 }
+
+/// A few sizes of `[outer][len][inner]`, with lanes that are full, shared and odd.
+#[test]
+fn softmax_gives_shares_of_one_in_every_tier() {
+    for (outer, len, inner) in
+        [(3, 1, 1), (2, 80, 1), (5, 33, 1), (2, 17, 2), (1, 20, 3), (2, 9, 5), (1, 4, 70)]
+    {
+        let mut random = Random(len as u64);
+        let x: Vec<f32> =
+            (0..outer * len * inner).map(|_| (random.next() % 4001) as f32 / 100.0 - 20.0).collect();
+        let mut spec = vec![0.0; x.len()];
+        softmax(Isa::Scalar, &x, len, inner, &mut spec);
+        for o in 0..outer {
+            for i in 0..inner {
+                let at = |l: usize| (o * len + l) * inner + i;
+                let max = (0..len).map(|l| x[at(l)]).fold(f32::NEG_INFINITY, f32::max);
+                let total: f64 = (0..len).map(|l| f64::from(x[at(l)] - max).exp()).sum();
+                for l in 0..len {
+                    let want = f64::from(x[at(l)] - max).exp() / total;
+                    assert!((f64::from(spec[at(l)]) - want).abs() <= 2e-6 * want + 1e-12, "{len} {inner}");
+                }
+            }
+        }
+        for isa in Isa::available() {
+            let mut out = vec![0.0; x.len()];
+            softmax(isa, &x, len, inner, &mut out);
+            assert_eq!(out, spec, "{isa:?}, [{outer}][{len}][{inner}]");
+        }
+    }
+}
+
+#[test]
+fn rows_have_means_and_meet_their_value_in_every_tier() {
+    let mut random = Random(9);
+    for (rows, len) in [(1, 1), (7, 64), (5, 37), (64, 3)] {
+        let x: Vec<f32> = (0..rows * len).map(|_| (random.next() % 2001) as f32 / 100.0 - 10.0).collect();
+        let mut spec = vec![0.0; rows];
+        row_means(Isa::Scalar, &x, len, &mut spec);
+        for (x, mean) in x.chunks(len).zip(&spec) {
+            let want = x.iter().map(|x| f64::from(*x)).sum::<f64>() / len as f64;
+            assert!((f64::from(*mean) - want).abs() < 1e-5);
+        }
+        for isa in Isa::available() {
+            let (mut means, mut out) = (vec![0.0; rows], vec![0.0; x.len()]);
+            row_means(isa, &x, len, &mut means);
+            assert_eq!(means, spec, "{isa:?}");
+            for (op, swapped) in [(Binary::Sub, false), (Binary::Div, true), (Binary::Mul, false)] {
+                binary_rows(isa, op, &x, &spec, swapped, &mut out);
+                for (i, (&x, &y)) in x.iter().zip(&out).enumerate() {
+                    let v = spec[i / len];
+                    let want = match op {
+                        Binary::Sub => x - v,
+                        Binary::Div => v / x,
+                        _ => x * v,
+                    };
+                    assert_eq!(y.to_bits(), want.to_bits(), "{isa:?}, {op:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Two heads whose elements lie interleaved, against sums in double precision.
+#[test]
+fn products_of_activations_and_attention_agree_with_their_formula() {
+    let (heads, m, k, n, d) = (2, 5, 7, 33, 4);
+    let mut random = Random(3);
+    let mut floats =
+        |len: usize| -> Vec<f32> { (0..len).map(|_| (random.next() % 2001) as f32 / 1000.0 - 1.0).collect() };
+    let (q, keys, v) = (floats(m * k * heads + 32), floats(n * k * heads + 32), floats(n * d * heads + 32));
+    let scores = Products {
+        outer: vec![(heads, [1, 1, m * n])],
+        m,
+        k,
+        n,
+        first: [0, 0],
+        a: [k * heads, heads],
+        b: [heads, k * heads],
+        out: [n, 1],
+    };
+    let values = Products {
+        outer: vec![(heads, [m * n, 1, 1])],
+        m,
+        k: n,
+        n: d,
+        first: [0, 0],
+        a: [n, 1],
+        b: [d * heads, heads],
+        out: [d * heads, heads],
+    };
+    let attention = Attention { scores: scores.clone(), scale: 0.5, values };
+    for isa in Isa::available() {
+        let mut products = vec![0.0; heads * m * n];
+        matmul(isa, &q, &keys, &scores, &mut products);
+        let mut out = vec![0.0; m * d * heads];
+        attend(isa, &q, &keys, &v, &attention, &mut out);
+        for h in 0..heads {
+            for row in 0..m {
+                let score = |c: usize| -> f64 {
+                    let term =
+                        |i: usize| f64::from(q[(row * k + i) * heads + h] * keys[(c * k + i) * heads + h]);
+                    (0..k).map(term).sum()
+                };
+                let total: f64 = (0..n).map(|c| (0.5 * score(c)).exp()).sum();
+                for c in 0..n {
+                    let got = f64::from(products[(h * m + row) * n + c]);
+                    assert!((got - score(c)).abs() < 1e-5, "{isa:?}");
+                }
+                for e in 0..d {
+                    let share = |c: usize| (0.5 * score(c)).exp() / total;
+                    let want: f64 = (0..n).map(|c| share(c) * f64::from(v[(c * d + e) * heads + h])).sum();
+                    assert!((f64::from(out[(row * d + e) * heads + h]) - want).abs() < 1e-5, "{isa:?}");
+                }
+            }
+        }
+    }
+}

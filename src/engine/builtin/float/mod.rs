@@ -8,8 +8,8 @@ mod split;
 use serde::{Deserialize, Serialize};
 
 use super::program::{Copying, Quant, Scaling, Stem, Window};
-use crate::kernels::{Binary, Products, Unary};
-pub(super) use kernel::{FloatKernel, export, import, prepare, run};
+use crate::kernels::{Attention, Binary, Products, Unary};
+pub(super) use kernel::{FloatKernel, export, flushed, import, prepare, run};
 pub(super) use split::run_split;
 
 /// A convolution; constants: weights f32 `[O][I/group][kh][kw]`, bias f32 `[O]`. With a second
@@ -112,6 +112,8 @@ pub(crate) enum FloatOp {
     },
     /// Products of two activations.
     MatMul(Products),
+    /// Of three inputs: queries, keys, values.
+    Attention(Attention),
     /// Over an axis of `len` elements that are `inner` apart.
     Softmax {
         total: usize,
@@ -189,6 +191,7 @@ impl FloatOp {
             FloatOp::Dequantize { len, .. } | FloatOp::Unary { len, .. } => *len,
             FloatOp::Conv(conv) => conv.batch * conv.window.out_pixels() * conv.out_stride,
             FloatOp::Gemm { m, n, .. } => m * n,
+            FloatOp::Attention(Attention { values, .. }) => values.count() * values.m * values.n,
             FloatOp::MatMul(products) => products.count() * products.m * products.n,
             FloatOp::Softmax { total, .. } => *total,
             FloatOp::RowMeans { rows, .. } => *rows,

@@ -165,9 +165,38 @@ pub(super) fn step(qdq: &Qdq, node: &NodeProto, region: &HashSet<usize>) -> Resu
             draft.inputs.push(residual);
         }
     }
+    if let Some((product, bias)) = biased(qdq, last).and_then(|(x, bias)| Some((alone(x)?, bias))) {
+        draft = with_bias(qdq, product, &bias).unwrap_or(draft);
+    }
     draft.output = inside(&node.output[0]);
     limit(&mut draft.op, range);
     Ok(draft)
+}
+
+/// The operand that an Add gives a constant for each channel, and the constants.
+fn biased<'n>(qdq: &Qdq, node: &'n NodeProto) -> Option<(&'n str, Vec<f32>)> {
+    let (x, values) = match (node.op_type.as_str(), &node.input[..]) {
+        ("Add", [a, b]) => constant(qdq, b).map(|v| (a, v)).or_else(|| Some((b, constant(qdq, a)?)))?,
+        _ => return None,
+    };
+    let out = qdq.shape(&node.output[0]).ok()?;
+    let channels = *if out.len() == 4 { out.get(1) } else { out.last() }?;
+    Some((x.as_str(), per_channel(&values, channels, out.len())?))
+}
+
+/// A product that starts from `bias` beside its own.
+fn with_bias(qdq: &Qdq, product: &NodeProto, bias: &[f32]) -> Option<Draft> {
+    let mut draft = single(qdq, product).ok()?;
+    if !matches!(draft.op, StepOp::Float(FloatOp::Conv(_) | FloatOp::Gemm { .. })) {
+        return None;
+    }
+    let own = graph::to_array::<f32>(draft.constants.get(1)?)?;
+    let sums: Vec<f32> = own.iter().zip(bias).map(|(own, more)| own + more).collect();
+    if sums.len() != own.len() {
+        return None;
+    }
+    draft.constants[1] = graph::tensor("bias", &[sums.len()], &sums);
+    Some(draft)
 }
 
 fn absorbs_clamp(qdq: &Qdq, node: &NodeProto) -> bool {
@@ -210,14 +239,50 @@ fn single(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
     }
 }
 
+/// The operand of a GELU that ends in the Mul `node`: the factors x, 1 + erf(x/√2) and 1/2, multiplied in any order.
+fn gelu<'n>(qdq: &Qdq<'n>, node: &'n NodeProto) -> Option<&'n str> {
+    let near = |x: f32, y: f32| (x - y).abs() < 1e-4;
+    let (mut factors, mut scale, mut open) = (vec![], 1.0, vec![]);
+    open.extend(node.input.iter().map(|i| (i.as_str(), 0)));
+    while let Some((tensor, depth)) = open.pop() {
+        if let Some(factor) = qdq.scalar(tensor) {
+            scale *= factor;
+        } else if let Some(inner) = qdq.producer(tensor).filter(|n| n.op_type == "Mul" && depth < 2) {
+            open.extend(inner.input.iter().map(|i| (i.as_str(), depth + 1)));
+        } else {
+            factors.push(tensor);
+        }
+    }
+    let [a, b] = factors[..] else { return None };
+    [(a, b), (b, a)].into_iter().find_map(|(x, other)| {
+        let operands = |tensor: &str, op: &str| -> Option<(&'n str, f32)> {
+            let node = qdq.producer(tensor).filter(|n| n.op_type == op)?;
+            let [a, b] = &node.input[..] else { return None };
+            let swapped = || (op != "Div").then(|| qdq.scalar(a)).flatten().map(|a| (b.as_str(), a));
+            qdq.scalar(b).map(|b| (a.as_str(), b)).or_else(swapped)
+        };
+        let (erf, one) = operands(other, "Add")?;
+        let erf = qdq.producer(erf).filter(|n| n.op_type == "Erf")?;
+        let by = operands(&erf.input[0], "Div").map(|(x, by)| (x, 1.0 / by));
+        let (inner, factor) = by.or_else(|| operands(&erf.input[0], "Mul"))?;
+        let is_gelu = near(one, 1.0) && near(scale, 0.5) && near(factor, std::f32::consts::FRAC_1_SQRT_2);
+        (inner == x && is_gelu).then_some(x)
+    })
+}
+
 fn step_of(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
+    if let Some(x) = Some(node).filter(|n| n.op_type == "Mul").and_then(|n| gelu(qdq, n)) {
+        let len = qdq.shape(x)?.iter().product();
+        let op = FloatOp::Unary { len, function: Function::Other(Unary::Gelu) };
+        return Ok(Draft { inputs: vec![inside(x)], ..draft(node, 0, op, vec![]) });
+    }
     if let Some(function) = function(qdq, node) {
         let len = qdq.shape(&node.input[0])?.iter().product();
         return Ok(draft(node, 1, FloatOp::Unary { len, function }, vec![]));
     }
     match node.op_type.as_str() {
         "Conv" => float_conv(qdq, node),
-        "MatMul" if qdq.initializer(&node.input[1]).is_none() => rows::products(qdq, node),
+        "MatMul" if qdq.initializer(&node.input[1]).is_none() => rows::matmul(qdq, node),
         "Gemm" | "MatMul" => gemm(qdq, node),
         "Softmax" => rows::softmax(qdq, node),
         "Add" => binary(qdq, node, Binary::Add),

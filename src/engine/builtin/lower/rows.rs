@@ -6,7 +6,7 @@ use super::elementwise::memory_strides;
 use super::float::{draft, inside};
 use super::moving::{self, View};
 use super::qdq::{Qdq, Reason};
-use crate::kernels::Products;
+use crate::kernels::{Attention, Products};
 use crate::model::graph;
 use crate::model::pb::NodeProto;
 
@@ -56,8 +56,45 @@ pub(super) fn row_means(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
     Ok(draft(node, 1, FloatOp::RowMeans { rows: total / len, len }, vec![]))
 }
 
-/// MatMul of two activations; views of other tensors are read where those lie.
-pub(super) fn products(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
+/// MatMul of two activations, with the scores before it where it ends an attention.
+pub(super) fn matmul(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
+    let (inputs, values) = products(qdq, node)?;
+    let of = |products: &Products| (products.count() * products.m * products.k * products.n) as u64;
+    if let Some((of_scores, scores, scale)) = scores(qdq, node) {
+        let macs = of(&scores) + of(&values);
+        let inputs = of_scores.into_iter().chain(inputs.into_iter().skip(1)).collect();
+        let op = FloatOp::Attention(Attention { scores, scale, values });
+        return Ok(Draft { macs, inputs, ..draft(node, 0, op, vec![]) });
+    }
+    Ok(Draft { macs: of(&values), inputs, ..draft(node, 0, FloatOp::MatMul(values), vec![]) })
+}
+
+/// The scores behind the shares that `node` multiplies by values, if nothing else reads them: queries and keys, their
+/// products, and the factor.
+fn scores(qdq: &Qdq, node: &NodeProto) -> Option<(Vec<String>, Products, f32)> {
+    let alone = |tensor: &str| {
+        let is_single = qdq.index.consumers(tensor).len() == 1 && !qdq.index.is_output(tensor);
+        qdq.producer(tensor).filter(|_| is_single)
+    };
+    let softmax = alone(&node.input[0]).filter(|n| n.op_type == "Softmax")?;
+    let shape = qdq.shape(&softmax.input[0]).ok()?;
+    let axis = graph::attr_int(softmax, "axis").unwrap_or(if qdq.opset < 13 { 1 } else { -1 });
+    if axis != -1 && axis + 1 != shape.len() as i64 {
+        return None;
+    }
+    let (mut before, mut scale) = (alone(&softmax.input[0])?, 1.0);
+    if let ("Mul" | "Div", [x, factor]) = (before.op_type.as_str(), &before.input[..]) {
+        let factor = qdq.scalar(factor)?;
+        scale = if before.op_type == "Div" { 1.0 / factor } else { factor };
+        before = alone(x)?;
+    }
+    let is_product = before.op_type == "MatMul" && qdq.initializer(&before.input[1]).is_none();
+    let (inputs, products) = self::products(qdq, before).ok().filter(|_| is_product && scale.is_finite())?;
+    Some((inputs, products, scale))
+}
+
+/// The operands of a MatMul of two activations, and how they lie; views of other tensors are read where those are.
+fn products(qdq: &Qdq, node: &NodeProto) -> Result<(Vec<String>, Products), Reason> {
     let operand = |slot: usize| -> Result<(String, View), Reason> {
         let name = node.input[slot].as_str();
         let moved = qdq.producer(name).filter(|n| moving::is_view(n));
@@ -96,7 +133,5 @@ pub(super) fn products(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
         b: last_two(&steps_b),
         out: last_two(&steps_out),
     };
-    let macs = (products.count() * products.m * products.k * products.n) as u64;
-    let inputs = vec![inside(&a), inside(&b)];
-    Ok(Draft { macs, inputs, ..draft(node, 0, FloatOp::MatMul(products), vec![]) })
+    Ok((vec![inside(&a), inside(&b)], products))
 }

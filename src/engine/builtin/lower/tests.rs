@@ -1,5 +1,7 @@
 //! Each pattern, run lowered and run as tract runs the QDQ graph in FP32: at most one step apart.
 
+mod rows;
+
 use ndarray::{ArrayD, IxDyn};
 use tract_onnx::prelude::*;
 

@@ -19,6 +19,8 @@ pub mod error;
 mod fake;
 pub mod host;
 pub mod layers;
+#[cfg(test)]
+mod noise;
 pub mod paired;
 mod random;
 mod schedule;

@@ -15,6 +15,10 @@ use crate::progress::Progress;
 /// How long the host is watched before measuring starts.
 const LOOK_AROUND: Duration = Duration::from_millis(300);
 
+/// Share of a round that the host of a virtual machine may take above what it takes of the median round; one
+/// tick of its clock, 10 ms, is 5 % of a round.
+const STOLEN_SLACK: f64 = 0.02;
+
 /// How to measure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -79,15 +83,22 @@ pub struct Timing {
 }
 
 impl Timing {
-    fn of(track: &Track, batch: usize) -> Timing {
+    /// `kept` says which rounds count for the throughput; latencies are those of all, since a user meets all.
+    fn of(track: &Track, kept: &[bool], batch: usize) -> Timing {
         let sorted = stats::sorted(&track.latencies_ms);
         let at = |p| stats::percentile(&sorted, p);
+        let fps = images_per_second(track, batch);
         Timing {
-            fps: stats::median_interval(&images_per_second(track, batch)),
+            fps: stats::median_interval(&those(&fps, kept).collect::<Vec<_>>()),
             latency_ms: Latency { p50: at(50.0), p90: at(90.0), p99: at(99.0) },
             inferences: sorted.len(),
         }
     }
+}
+
+/// The values whose round is kept.
+fn those<'a>(values: &'a [f64], kept: &'a [bool]) -> impl Iterator<Item = f64> + 'a {
+    values.iter().zip(kept).filter(|(_, kept)| **kept).map(|(value, _)| *value)
 }
 
 fn images_per_second(track: &Track, batch: usize) -> Vec<f64> {
@@ -101,11 +112,14 @@ pub struct PairedResult {
     pub a: Timing,
     /// The optimized model.
     pub b: Timing,
-    /// Speed-up of the optimized model: the median of the rounds' ratios. That is not exactly the
-    /// ratio of the two median FPS; [`stats::paired_ratio`] says why.
+    /// Speed-up of the optimized model: the median of the rounds' ratios, with the time in which streams waited
+    /// for a core left out. That is not exactly the ratio of the two median FPS; [`stats::paired_ratio`] says
+    /// why.
     pub ratio: Ratio,
     /// Rounds of four turns.
     pub rounds: usize,
+    /// Rounds that do not count, because the host of the virtual machine took more of them than of others.
+    pub left_out: usize,
     /// What makes the numbers doubtful.
     pub warnings: Vec<Warning>,
     /// The host when measuring began.
@@ -149,11 +163,13 @@ pub fn compare(
         (found.high - found.low) / found.ratio <= settings.narrow
     };
     let (record, warnings, conditions) = measure(&subjects, &[0, 1, 1, 0], settings, &clear, progress)?;
+    let kept = kept(&record);
     Ok(PairedResult {
-        a: Timing::of(&record.tracks[0], settings.batch),
-        b: Timing::of(&record.tracks[1], settings.batch),
+        a: Timing::of(&record.tracks[0], &kept, settings.batch),
+        b: Timing::of(&record.tracks[1], &kept, settings.batch),
         ratio: ratio_of(&record, settings.seed),
         rounds: record.rounds,
+        left_out: left_out(&record),
         warnings,
         conditions,
     })
@@ -175,12 +191,24 @@ pub fn single(
         (fps.high - fps.low) / fps.median <= settings.narrow
     };
     let (record, warnings, conditions) = measure(&subjects, &[0], settings, &clear, progress)?;
-    let timing = Timing::of(&record.tracks[0], settings.batch);
+    let timing = Timing::of(&record.tracks[0], &kept(&record), settings.batch);
     Ok(SingleResult { timing, rounds: record.rounds, warnings, conditions })
 }
 
-fn ratio_of(record: &Record, seed: u64) -> Ratio {
-    let [parent, optimized] = [0, 1].map(|model| record.tracks[model].per_second.iter().copied());
+/// Which rounds count.
+fn kept(record: &Record) -> Vec<bool> {
+    stats::undisturbed(&record.stolen, STOLEN_SLACK)
+}
+
+fn left_out(record: &Record) -> usize {
+    kept(record).iter().filter(|kept| !**kept).count()
+}
+
+/// The speed-up in the time that the streams had: a program that takes a core for a while hits the turns of
+/// one model or the other by chance.
+pub(super) fn ratio_of(record: &Record, seed: u64) -> Ratio {
+    let kept = kept(record);
+    let [parent, optimized] = [0, 1].map(|model| those(&record.tracks[model].own_per_second, &kept));
     let rounds: Vec<(f64, f64)> = parent.zip(optimized).collect();
     stats::paired_ratio(&rounds, seed)
 }
@@ -195,6 +223,9 @@ fn measure(
     settings.check()?;
     let (mut conditions, cores) = host::observe(LOOK_AROUND);
     let used = &cores[..settings.streams.min(cores.len())];
+    // Streams that share cores wait for each other: that is part of their speed.
+    let crowded = settings.streams > cores.len()
+        || conditions.cpu_limit.is_some_and(|limit| limit < settings.streams as f64);
     conditions.used = used.to_vec();
     let mut clockwork = host::Clockwork::watch(used);
     let before = host::CpuClock::now();
@@ -202,10 +233,17 @@ fn measure(
         Schedule { models: subjects.len(), order, budget: Duration::from_secs_f64(settings.seconds) };
     let record = with_streams(subjects, settings.streams, used, |streams| {
         let start = Instant::now();
+        let mut clock = host::CpuClock::now();
         let mut turn = |subject, length| {
-            let turn = streams.turn(subject, Span::For(length));
+            let mut turn = streams.turn(subject, Span::For(length))?;
+            let now = host::CpuClock::now();
+            turn.stolen = now.stolen_since(&clock, used).unwrap_or(0.0);
+            clock = now;
+            if crowded {
+                turn.own_per_second = turn.per_second;
+            }
             clockwork.look();
-            turn
+            Ok(turn)
         };
         schedule.run(&|| start.elapsed(), &mut turn, clear, progress)
     })?;
@@ -220,6 +258,7 @@ fn measure(
         waited: record.waited.as_secs_f64() / record.elapsed.as_secs_f64().max(1e-9),
         stolen,
         throttled: clockwork.throttled(),
+        left_out: left_out(&record),
         models: &models,
     };
     let warnings = seen.warnings();
@@ -236,8 +275,10 @@ mod tests {
 
     #[test]
     fn a_batch_counts_as_many_images() {
-        let track = Track { per_second: vec![10.0, 11.0, 12.0], latencies_ms: vec![90.0, 100.0, 80.0] };
-        let timing = Timing::of(&track, 4);
+        let per_second = vec![10.0, 11.0, 12.0, 1.0];
+        let track =
+            Track { own_per_second: per_second.clone(), per_second, latencies_ms: vec![90.0, 100.0, 80.0] };
+        let timing = Timing::of(&track, &[true, true, true, false], 4);
         assert_eq!((timing.fps.median, timing.latency_ms.p50, timing.inferences), (44.0, 90.0, 3));
         assert!(timing.fps.low < 44.0 && 44.0 < timing.fps.high);
     }

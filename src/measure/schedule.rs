@@ -9,8 +9,12 @@ use super::MeasureError;
 use super::streams::Turn;
 use crate::progress::Progress;
 
-/// The longest turn. Short enough that a round of four lies within one mood of the machine.
-const LONGEST_TURN: Duration = Duration::from_millis(100);
+/// The longest turn, where inferences are short. A disturbance then spoils few rounds of many.
+const LONGEST_TURN: Duration = Duration::from_millis(50);
+/// The longest turn where inferences are so long that the first, which finds cold caches, would weigh too much.
+const LONGEST_SLOW_TURN: Duration = Duration::from_millis(100);
+/// Inferences of the slower model that should fit into a turn.
+const WANTED_INFERENCES: u32 = 5;
 /// The shortest turn that is asked for.
 const SHORTEST_TURN: Duration = Duration::from_millis(5);
 /// As many rounds as this should fit into the time, turns get shorter for it.
@@ -18,7 +22,7 @@ const WANTED_ROUNDS: u32 = 16;
 /// Rounds that are always made, however long they take: without them there is no interval at all.
 const LEAST_ROUNDS: usize = 3;
 /// Rounds before which nothing is clear enough to stop early.
-const EARLIEST_STOP: usize = 12;
+const EARLIEST_STOP: usize = 24;
 /// A warm-up has settled when the speed of each model changes by less than this between its turns.
 const SETTLED: f64 = 0.03;
 
@@ -39,6 +43,8 @@ pub(super) struct Schedule {
 pub(super) struct Track {
     /// Inferences per second of each round.
     pub per_second: Vec<f64>,
+    /// The same, of the time in which the streams had their cores.
+    pub own_per_second: Vec<f64>,
     /// Time of each inference, in milliseconds.
     pub latencies_ms: Vec<f64>,
 }
@@ -54,14 +60,16 @@ pub(super) struct Record {
     pub elapsed: Duration,
     /// Part of it in which streams waited for a core.
     pub waited: Duration,
+    /// Share (0 to 1) of each round that the host of a virtual machine gave to somebody else.
+    pub stolen: Vec<f64>,
     /// Whether streams stayed on their cores.
     pub pinned: bool,
 }
 
 impl Schedule {
-    fn turn_length(&self) -> Duration {
+    fn turn_length(&self, longest: Duration) -> Duration {
         let turns = WANTED_ROUNDS * u32::try_from(self.order.len()).unwrap_or(u32::MAX);
-        (self.budget / turns).clamp(SHORTEST_TURN, LONGEST_TURN)
+        (self.budget / turns).clamp(SHORTEST_TURN, longest)
     }
 
     /// Runs warm-up and rounds. `clock` says how long it has been since the start, `turn` lets one
@@ -76,15 +84,16 @@ impl Schedule {
         clear: &dyn Fn(&Record) -> bool,
         progress: &dyn Progress,
     ) -> Result<Record, MeasureError> {
-        let length = self.turn_length();
-        let mut turn = |model| {
+        let mut turn = |model, length| {
             if progress.cancelled() {
                 return Err(MeasureError::Cancelled);
             }
             turn(model, length)
         };
         progress.step(0, WANTED_ROUNDS as usize, Some("warm-up"));
-        self.warm_up(clock, &mut turn)?;
+        let slowest = self.warm_up(clock, &mut turn)?;
+        let length = self.turn_length((WANTED_INFERENCES * slowest).clamp(LONGEST_TURN, LONGEST_SLOW_TURN));
+        let mut turn = |model| turn(model, length);
 
         let begin = clock();
         let mut record = Record {
@@ -92,6 +101,7 @@ impl Schedule {
             rounds: 0,
             elapsed: Duration::ZERO,
             waited: Duration::ZERO,
+            stolen: Vec::new(),
             pinned: true,
         };
         loop {
@@ -111,22 +121,26 @@ impl Schedule {
         }
     }
 
-    /// Caches, allocator and clock frequency settle. At most a quarter of the time.
+    /// Caches, allocator and clock frequency settle. At most a quarter of the time. Gives the time of one
+    /// inference of the slower model.
     fn warm_up(
         &self,
         clock: &dyn Fn() -> Duration,
-        turn: &mut dyn FnMut(usize) -> Result<Turn, MeasureError>,
-    ) -> Result<(), MeasureError> {
+        turn: &mut dyn FnMut(usize, Duration) -> Result<Turn, MeasureError>,
+    ) -> Result<Duration, MeasureError> {
         let mut speeds = vec![f64::NAN; self.models];
         loop {
             let mut settled = true;
+            let mut slowest = Duration::ZERO;
             for (model, speed) in speeds.iter_mut().enumerate() {
-                let now = turn(model)?.per_second;
-                settled &= (now / *speed - 1.0).abs() < SETTLED;
-                *speed = now;
+                let done = turn(model, self.turn_length(LONGEST_SLOW_TURN))?;
+                settled &= (done.per_second / *speed - 1.0).abs() < SETTLED;
+                *speed = done.per_second;
+                let inferences = u32::try_from(done.latencies_ms.len()).unwrap_or(u32::MAX);
+                slowest = slowest.max(done.elapsed / inferences.max(1));
             }
             if settled || clock() >= self.budget / 4 {
-                return Ok(());
+                return Ok(slowest);
             }
         }
     }
@@ -139,20 +153,26 @@ impl Schedule {
         record: &mut Record,
     ) -> Result<(), MeasureError> {
         let mut inferences = vec![0.0; self.models];
+        let mut own = vec![0.0; self.models];
         let mut seconds = vec![0.0; self.models];
+        let mut stolen = 0.0;
         for place in self.order {
             let model = if record.rounds.is_multiple_of(2) { *place } else { self.models - 1 - *place };
             let done = turn(model)?;
             let length = done.elapsed.as_secs_f64();
             inferences[model] += done.per_second * length;
+            own[model] += done.per_second * length / done.own_per_second;
             seconds[model] += length;
+            stolen += done.stolen * length;
             record.tracks[model].latencies_ms.extend(done.latencies_ms);
             record.elapsed += done.elapsed;
             record.waited += done.waited;
             record.pinned &= done.pinned;
         }
-        for (track, (n, s)) in record.tracks.iter_mut().zip(inferences.into_iter().zip(seconds)) {
-            track.per_second.push(n / s);
+        record.stolen.push(stolen / seconds.iter().sum::<f64>());
+        for (model, track) in record.tracks.iter_mut().enumerate() {
+            track.per_second.push(inferences[model] / seconds[model]);
+            track.own_per_second.push(inferences[model] / own[model]);
         }
         record.rounds += 1;
         Ok(())
@@ -192,6 +212,7 @@ mod tests {
                 self.now.set(self.now.get() + time);
             }
             turn.per_second = turn.latencies_ms.len() as f64 / turn.elapsed.as_secs_f64();
+            turn.own_per_second = turn.per_second;
             turn
         }
 
@@ -213,7 +234,7 @@ mod tests {
         let machine = Machine::new(&time);
         let record = machine.measure(10.0, &|_| false);
         assert!((9.7..10.3).contains(&machine.now.get().as_secs_f64()), "{:?}", machine.now);
-        assert!((22..=25).contains(&record.rounds), "{}", record.rounds);
+        assert!((44..=50).contains(&record.rounds), "{}", record.rounds);
         let rounds = &machine.calls.borrow()[machine.calls.borrow().len() - 4 * record.rounds..];
         assert!(rounds.chunks(8).all(|r| [0, 1, 1, 0, 1, 0, 0, 1].starts_with(r)), "{rounds:?}");
         assert!((record.tracks[0].per_second[3] - 100.0).abs() < 1e-6);
@@ -239,7 +260,7 @@ mod tests {
     fn stops_when_it_is_clear() {
         let time = |_: usize, _| millis(5.0);
         let record = Machine::new(&time).measure(100.0, &|record| record.rounds >= 13);
-        assert_eq!(record.rounds, 16);
+        assert_eq!(record.rounds, 24);
     }
 
     #[test]

@@ -88,6 +88,14 @@ fn median_in_place(values: &mut [f64]) -> f64 {
     lower_middle + (upper_middle - lower_middle) / 2.0
 }
 
+/// Which rounds to keep, given the share (0 to 1) of each that something took away: those that lost no more than
+/// `slack` above the median. That is at least half of them, and all where every round lost alike; and as the
+/// choice does not look at what was measured, it favours no result.
+pub fn undisturbed(lost: &[f64], slack: f64) -> Vec<bool> {
+    let most = median(lost) + slack;
+    lost.iter().map(|share| *share <= most).collect()
+}
+
 /// Median absolute deviation from the median, unscaled.
 pub fn mad(values: &[f64]) -> f64 {
     let middle = median(values);
@@ -290,6 +298,13 @@ mod tests {
             }
             assert!((1_820..=1_980).contains(&covered), "n {n}: {covered} of 2000");
         }
+    }
+
+    #[test]
+    fn rounds_that_lost_more_than_others_are_left_out() {
+        assert_eq!(undisturbed(&[0.0, 0.3, 0.0, 0.01, 0.0], 0.02), [true, false, true, true, true]);
+        assert_eq!(undisturbed(&[0.5, 0.5, 0.5], 0.02), [true; 3], "all alike");
+        assert!(undisturbed(&[], 0.02).is_empty());
     }
 
     #[test]

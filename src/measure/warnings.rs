@@ -13,6 +13,8 @@ const NOISY: f64 = 0.05;
 const BUSY: f64 = 0.1;
 /// Share of time spent waiting for a core, or stolen by the host, that is worth a word.
 const LOST: f64 = 0.02;
+/// Share of the rounds that may be left out without a word; the result says how many in any case.
+const MANY_LEFT_OUT: f64 = 0.1;
 /// Highest ÷ lowest frequency above which the clock counts as changed.
 const CLOCK_CHANGED: f64 = 1.05;
 /// Below this many rounds, not even the smallest and the largest of them enclose the true median
@@ -46,6 +48,13 @@ pub enum Warning {
     Stolen {
         /// Share (0 to 1) of the measuring time.
         share: f64,
+    },
+    /// Rounds do not count, because the host of the virtual machine took more of them than of others.
+    LeftOut {
+        /// How many.
+        left_out: usize,
+        /// Of how many.
+        rounds: usize,
     },
     /// The cores did not keep their frequency.
     FrequencyChanged {
@@ -113,6 +122,11 @@ impl fmt::Display for Warning {
                  could be; use a machine with dedicated cores",
                 percent(*share)
             ),
+            Warning::LeftOut { left_out, rounds } => write!(
+                f,
+                "{left_out} of {rounds} rounds do not count, because the host of this virtual machine took more of \
+                 them than of the others; use a machine with dedicated cores"
+            ),
             Warning::FrequencyChanged { low_mhz, high_mhz, governor } => {
                 write!(f, "the clock went from {low_mhz:.0} to {high_mhz:.0} MHz while measuring")?;
                 if let Some(governor) = governor.as_deref().filter(|name| *name != "performance") {
@@ -167,6 +181,8 @@ pub(super) struct Seen<'a> {
     pub stolen: f64,
     /// How often the measured cores were slowed down because of heat.
     pub throttled: u64,
+    /// Rounds that do not count because of what the hypervisor took.
+    pub left_out: usize,
     /// Name of each model and the FPS of its rounds.
     pub models: &'a [(&'static str, Vec<f64>)],
 }
@@ -187,6 +203,10 @@ impl Seen<'_> {
         }
         if self.stolen > LOST {
             found.push(Warning::Stolen { share: self.stolen });
+        }
+        let rounds = self.models.iter().map(|(_, fps)| fps.len()).min().unwrap_or(0);
+        if self.left_out as f64 > MANY_LEFT_OUT * rounds as f64 {
+            found.push(Warning::LeftOut { left_out: self.left_out, rounds });
         }
         if let Some((low_mhz, high_mhz)) = self.conditions.frequency_mhz
             && high_mhz > CLOCK_CHANGED * low_mhz
@@ -210,7 +230,6 @@ impl Seen<'_> {
                 found.push(Warning::Noisy { model: (*model).into(), spread });
             }
         }
-        let rounds = self.models.iter().map(|(_, fps)| fps.len()).min().unwrap_or(0);
         if rounds < ENOUGH_ROUNDS {
             found.push(Warning::FewRounds { rounds });
         }
@@ -236,8 +255,17 @@ mod tests {
 
     fn warnings(conditions: &Conditions, streams: usize, waited: f64, fps: Vec<f64>) -> Vec<Warning> {
         let models = [("the parent", fps)];
-        Seen { conditions, streams, pinned: true, waited, stolen: 0.0, throttled: 0, models: &models }
-            .warnings()
+        Seen {
+            conditions,
+            streams,
+            pinned: true,
+            waited,
+            stolen: 0.0,
+            throttled: 0,
+            left_out: 0,
+            models: &models,
+        }
+        .warnings()
     }
 
     fn steady() -> Vec<f64> {
@@ -277,11 +305,17 @@ mod tests {
             waited: 0.0,
             stolen: 0.5,
             throttled: 3,
+            left_out: 2,
             models: &models,
         };
         assert_eq!(
             seen.warnings(),
-            [Warning::Stolen { share: 0.5 }, Warning::Throttled { events: 3 }, Warning::NotPinned]
+            [
+                Warning::Stolen { share: 0.5 },
+                Warning::LeftOut { left_out: 2, rounds: 6 },
+                Warning::Throttled { events: 3 },
+                Warning::NotPinned
+            ]
         );
         let found = warnings(&quiet(), 1, 0.0, vec![100.0, 60.0, 90.0, 110.0, 70.0, 100.0]);
         assert!(matches!(found[..], [Warning::Noisy { .. }]), "{found:?}");

@@ -51,6 +51,9 @@ pub struct Args {
     /// Numbers of parallel streams to measure
     #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub streams: Vec<u16>,
+    /// Numbers of threads that compute each inference of a stream together
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Vec<u16>,
     /// Batch sizes to measure
     #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub batch: Vec<u16>,
@@ -82,6 +85,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
         engines: [args.engine, args.second_engine.unwrap_or(args.engine)],
         libraries: Libraries { onnxruntime: args.onnxruntime.clone(), openvino: args.openvino.clone() },
         streams: args.streams.iter().map(|n| usize::from(*n)).collect(),
+        stream_threads: args.threads.iter().map(|n| usize::from(*n)).collect(),
         batch: args.batch.iter().map(|n| usize::from(*n)).collect(),
     };
     let interrupt = Interrupt::install().context("cannot listen to Ctrl-C")?;
@@ -143,9 +147,9 @@ fn changes(comparison: &Comparison) -> Vec<Vec<String>> {
     let performance = &comparison.performance;
     let of = |role: ModelRole| performance.rows.iter().filter(move |row| row.model == role);
     for (a, b) in of(ModelRole::Parent).zip(of(ModelRole::Optimized)) {
-        let setting = match (a.streams, a.batch) {
-            (1, 1) => String::new(),
-            (streams, batch) => format!(", streams {streams}, batch {batch}"),
+        let setting = match (a.streams, a.threads, a.batch) {
+            (1, 1, 1) => String::new(),
+            _ => format!(", {}", a.setting()),
         };
         let on = |row: &PerformanceRow| format!("{} {}", row.engine.name(), row.precision);
         rows.push(cells(format!("engine{setting}"), on(a), on(b), None));

@@ -42,6 +42,7 @@ struct Line {
     engine: &'static str,
     version: Option<String>,
     streams: usize,
+    threads: usize,
     batch: usize,
     parent: PerformanceRow,
     optimized: PerformanceRow,
@@ -88,9 +89,9 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
 }
 
 /// The same model in the same setting comes together, hosts and days side by side.
-fn key(line: &Line) -> (&str, &str, &str, usize, usize, &str, &str) {
-    let Line { name, optimized_sha256, engine, streams, batch, host, measured, .. } = line;
-    (name, optimized_sha256, engine, *streams, *batch, host, measured)
+fn key(line: &Line) -> (&str, &str, &str, [usize; 3], &str, &str) {
+    let Line { name, optimized_sha256, engine, streams, threads, batch, host, measured, .. } = line;
+    (name, optimized_sha256, engine, [*streams, *threads, *batch], host, measured)
 }
 
 fn find(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
@@ -111,9 +112,8 @@ fn lines_of(file: &Path, performance: &Performance) -> Vec<Line> {
     let host = performance.host.as_ref();
     let line = |speedup: &crate::run::summary::Speedup| {
         let row = |role: ModelRole| {
-            let setting = (speedup.streams, speedup.batch);
             let mut rows = performance.rows.iter().filter(|row| row.model == role);
-            let same = |row: &&PerformanceRow| (row.streams, row.batch) == setting;
+            let same = |row: &&PerformanceRow| row.setting() == speedup.setting();
             rows.find(|row| row.engine == speedup.engine && same(row)).cloned()
         };
         let record = performance.engines.iter().find(|record| record.engine == speedup.engine);
@@ -128,6 +128,7 @@ fn lines_of(file: &Path, performance: &Performance) -> Vec<Line> {
             engine: speedup.engine.name(),
             version: record.and_then(|record| record.version.clone()),
             streams: speedup.streams,
+            threads: speedup.threads,
             batch: speedup.batch,
             parent: row(ModelRole::Parent)?,
             optimized: row(ModelRole::Optimized)?,
@@ -146,6 +147,7 @@ fn page(lines: &[Line]) -> String {
         "MODEL",
         "ENGINE",
         "STREAMS",
+        "THREADS EACH",
         "BATCH",
         "HOST",
         "PROCESSOR",
@@ -167,6 +169,7 @@ fn page(lines: &[Line]) -> String {
             line.optimized_sha256.chars().take(HASH).collect(),
             line.engine.to_string(),
             line.streams.to_string(),
+            line.threads.to_string(),
             line.batch.to_string(),
             line.host.clone(),
             line.cpu.clone(),

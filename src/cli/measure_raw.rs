@@ -24,7 +24,7 @@ pub struct Args {
     /// The ONNX model.
     #[arg(value_name = "MODEL.onnx")]
     model: PathBuf,
-    /// Threads that compute each inference together; engines other than the built-in one take 1.
+    /// Threads that compute each inference together.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
     /// Streams that the inferences are shared out to.
@@ -48,7 +48,12 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     let model = Model::load(&args.model)?;
     let streams = args.streams as usize;
-    let options = LoadOptions { batch: args.batch as usize, streams, ..LoadOptions::default() };
+    let options = LoadOptions {
+        batch: args.batch as usize,
+        streams,
+        threads: args.threads as usize,
+        ..LoadOptions::default()
+    };
     let libraries = Libraries { onnxruntime: args.library.clone(), openvino: args.library.clone() };
     let session = args.engine.open(&libraries)?.load(&model, &options)?;
     let inputs = random_inputs(session.as_ref(), SEED)?;

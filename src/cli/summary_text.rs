@@ -82,8 +82,7 @@ fn headline(speedups: &[Speedup]) -> String {
 fn speed(summary: &Summary, speedup: &Speedup) -> String {
     let fps = |role: ModelRole| {
         let row = summary.performance.iter().find(|row| {
-            let setting = (row.engine, row.streams, row.batch);
-            row.model == role && setting == (speedup.engine, speedup.streams, speedup.batch)
+            row.model == role && (row.engine, row.setting()) == (speedup.engine, speedup.setting())
         });
         row.map_or("?".to_string(), |row| format!("{:.1}", row.fps.median))
     };
@@ -93,11 +92,10 @@ fn speed(summary: &Summary, speedup: &Speedup) -> String {
         Verdict::NotDistinguishable => "not distinguishable",
     };
     format!(
-        "{}{}, {}, batch {}: {} → {} FPS, {:.2} × ({:.2} to {:.2}), {verdict}",
+        "{}{}, {}: {} → {} FPS, {:.2} × ({:.2} to {:.2}), {verdict}",
         speedup.engine.name(),
         formats(summary, speedup.engine),
-        counted(speedup.streams, "stream"),
-        speedup.batch,
+        speedup.setting(),
         fps(ModelRole::Parent),
         fps(ModelRole::Optimized),
         speedup.ratio,
@@ -205,7 +203,18 @@ mod tests {
 
     fn speedup(streams: usize, ratio: f64, verdict: Verdict) -> Speedup {
         let (low, high) = (ratio - 0.04, ratio + 0.03);
-        Speedup { engine: EngineName::Builtin, streams, batch: 1, ratio, low, high, verdict }
+        Speedup {
+            engine: EngineName::Builtin,
+            streams,
+            threads: 1,
+            batch: 1,
+            ratio,
+            low,
+            high,
+            verdict,
+            rounds: 40,
+            left_out: 0,
+        }
     }
 
     fn performance(model: ModelRole, streams: usize, median: f64) -> PerformanceRow {

@@ -31,6 +31,9 @@ pub struct LoadOptions {
     pub batch: usize,
     /// How many runners will run at a time; an engine may lay out its threads for them.
     pub streams: usize,
+    /// Threads that compute each inference together. The built-in engine decides this later, in
+    /// [`Session::spawn_team`].
+    pub threads: usize,
     /// Names of further tensors to give out after the graph's own outputs, in this order.
     /// Used to observe activations.
     pub extra_outputs: Vec<String>,
@@ -38,7 +41,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { batch: 1, streams: 1, extra_outputs: Vec::new() }
+        LoadOptions { batch: 1, streams: 1, threads: 1, extra_outputs: Vec::new() }
     }
 }
 
@@ -87,10 +90,11 @@ pub trait Session: Send + Sync {
     /// Memory can't be had.
     fn spawn(&self) -> Result<Box<dyn Runner>, EngineError>;
     /// A new stream whose inferences `threads` threads compute together: the one that calls [`Runner::run`] and
-    /// `threads − 1` of its own, which first call `begin`. Results are the same to the last bit.
+    /// `threads − 1` of its own, which first call `begin`. Results are the same to the last bit. An engine that
+    /// [places its threads](Session::places_threads) itself has as many as [`LoadOptions::threads`] said.
     ///
     /// # Errors
-    /// Memory or threads can't be had, or the engine takes its threads in another way.
+    /// Memory or threads can't be had, or the session was loaded for another number of them.
     fn spawn_team(&self, threads: usize, begin: Begin) -> Result<Box<dyn Runner>, EngineError> {
         if threads == 1 {
             return self.spawn();
@@ -98,6 +102,11 @@ pub trait Session: Send + Sync {
         drop(begin);
         let what = format!("it can't compute one inference with {threads} threads; expected 1");
         Err(EngineError::Run { engine: "this engine", what })
+    }
+    /// Whether the further threads of a team are the engine's own, which never call `begin`: such threads run
+    /// where the thread that called may run, so that it must not be pinned to one core.
+    fn places_threads(&self) -> bool {
+        false
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::engine::{EngineError, Layer, Precision, Runner, Session, TensorInfo, Value};
+use crate::engine::{Begin, EngineError, Layer, Precision, Runner, Session, TensorInfo, Value};
 
 /// What goes wrong in every inference.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,7 @@ pub struct Fake {
     layer_times: Vec<Duration>,
     runs: std::sync::Arc<AtomicUsize>,
     spawned: AtomicUsize,
+    threads: AtomicUsize,
 }
 
 impl Fake {
@@ -46,6 +47,11 @@ impl Fake {
         self.runs.load(Ordering::SeqCst)
     }
 
+    /// Threads of the stream that was spawned last.
+    pub fn threads(&self) -> usize {
+        self.threads.load(Ordering::SeqCst)
+    }
+
     pub fn spawned(&self) -> usize {
         self.spawned.load(Ordering::SeqCst)
     }
@@ -68,6 +74,10 @@ impl Session for Fake {
             layer_times: self.layer_times.clone(),
             runs: self.runs.clone(),
         }))
+    }
+    fn spawn_team(&self, threads: usize, _begin: Begin) -> Result<Box<dyn Runner>, EngineError> {
+        self.threads.store(threads, Ordering::SeqCst);
+        self.spawn()
     }
 }
 

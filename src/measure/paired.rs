@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule::{Record, Schedule, Track};
 use super::stats::{self, Interval, Ratio};
-use super::streams::{Span, Subject, with_streams};
+use super::streams::{Span, Subject, with_teams};
 use super::warnings::{Seen, Warning};
 use super::{Conditions, MeasureError, host};
 use crate::engine::{Session, Value};
@@ -24,6 +24,9 @@ const STOLEN_SLACK: f64 = 0.02;
 pub struct Settings {
     /// Inferences that run at the same time, each on a thread and a core of its own.
     pub streams: usize,
+    /// Threads that compute each inference together, each on a core of its own; the sessions must have been
+    /// loaded with it.
+    pub threads: usize,
     /// Images in one inference; the sessions must have been loaded with it.
     pub batch: usize,
     /// Time for warm-up and measuring together. At least three rounds are always made.
@@ -37,7 +40,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { streams: 1, batch: 1, seconds: 10.0, narrow: 0.005, seed: 8 }
+        Settings { streams: 1, threads: 1, batch: 1, seconds: 10.0, narrow: 0.005, seed: 8 }
     }
 }
 
@@ -46,6 +49,9 @@ impl Settings {
         let refuse = |name, value: String, expected| Err(MeasureError::Setting { name, value, expected });
         if self.streams == 0 {
             return refuse("streams", "0".into(), "1 or more");
+        }
+        if self.threads == 0 {
+            return refuse("threads", "0".into(), "1 or more");
         }
         if self.batch == 0 {
             return refuse("batch", "0".into(), "1 or more");
@@ -222,16 +228,16 @@ fn measure(
 ) -> Result<(Record, Vec<Warning>, Conditions), MeasureError> {
     settings.check()?;
     let (mut conditions, cores) = host::observe(LOOK_AROUND);
-    let used = &cores[..settings.streams.min(cores.len())];
+    let wanted = settings.streams * settings.threads;
+    let used = &cores[..wanted.min(cores.len())];
     // Streams that share cores wait for each other: that is part of their speed.
-    let crowded = settings.streams > cores.len()
-        || conditions.cpu_limit.is_some_and(|limit| limit < settings.streams as f64);
+    let crowded = wanted > cores.len() || conditions.cpu_limit.is_some_and(|limit| limit < wanted as f64);
     conditions.used = used.to_vec();
     let mut clockwork = host::Clockwork::watch(used);
     let before = host::CpuClock::now();
     let schedule =
         Schedule { models: subjects.len(), order, budget: Duration::from_secs_f64(settings.seconds) };
-    let record = with_streams(subjects, settings.streams, used, |streams| {
+    let record = with_teams(subjects, settings.streams, settings.threads, used, |streams| {
         let start = Instant::now();
         let mut clock = host::CpuClock::now();
         let mut turn = |subject, length| {
@@ -254,6 +260,7 @@ fn measure(
     let seen = Seen {
         conditions: &conditions,
         streams: settings.streams,
+        threads: settings.threads,
         pinned: record.pinned,
         waited: record.waited.as_secs_f64() / record.elapsed.as_secs_f64().max(1e-9),
         stolen,
@@ -311,11 +318,21 @@ mod tests {
     }
 
     #[test]
+    fn streams_have_the_threads_that_are_asked_for() {
+        let fake = Fake::default();
+        let settings = Settings { threads: 2, seconds: 0.02, ..Settings::default() };
+        let result = single(&fake, &[], &settings, &Silent).unwrap();
+        assert_eq!((fake.spawned(), fake.threads()), (1, 2));
+        assert_eq!(result.conditions.used.len(), 2.min(result.conditions.cores.len()));
+    }
+
+    #[test]
     fn senseless_settings_are_refused() {
         let fake = Fake::default();
         let good = Settings::default();
         for (settings, name) in [
             (Settings { streams: 0, ..good.clone() }, "streams = 0"),
+            (Settings { threads: 0, ..good.clone() }, "threads = 0"),
             (Settings { batch: 0, ..good.clone() }, "batch = 0"),
             (Settings { seconds: f64::NAN, ..good.clone() }, "seconds = NaN"),
             (Settings { seconds: -1.0, ..good.clone() }, "seconds = -1"),

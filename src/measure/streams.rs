@@ -112,9 +112,9 @@ pub fn with_teams<T>(
         let mut threads = Vec::new();
         for stream in 0..count {
             let mut seats = Vec::new();
+            let own: Vec<usize> = cores.iter().copied().cycle().skip(stream * width).take(width).collect();
             for subject in subjects {
-                let own: Vec<usize> =
-                    cores.iter().copied().cycle().skip(stream * width).take(width).collect();
+                let own = own.clone();
                 let begin = move |number: usize| {
                     if let Some(core) = own.get(number) {
                         // A worker that can't be pinned runs where the system puts it.
@@ -128,8 +128,10 @@ pub fn with_teams<T>(
             }
             let (order, orders) = channel();
             let (report, reports) = channel();
-            let core = (!cores.is_empty()).then(|| cores[stream * width % cores.len()]);
-            let work = move || serve(core, seats, barrier, &orders, &report);
+            // Threads of an engine's own run where the stream's may.
+            let loose = subjects.iter().any(|subject| subject.session.places_threads());
+            let places = if loose { own } else { own.into_iter().take(1).collect() };
+            let work = move || serve(&places, seats, barrier, &orders, &report);
             let thread = std::thread::Builder::new().name(format!("stream {stream}"));
             threads.push(thread.spawn_scoped(scope, work).map_err(|e| died(stream, e.to_string()))?);
             streams.orders.push(order);
@@ -199,13 +201,13 @@ impl Streams {
 
 /// The life of one stream's thread.
 fn serve(
-    core: Option<usize>,
+    cores: &[usize],
     mut seats: Vec<(Box<dyn Runner>, &[Value])>,
     barrier: &Barrier,
     orders: &Receiver<(usize, Span)>,
     reports: &Sender<Result<StreamTurn, EngineError>>,
 ) {
-    let pinned = core.is_none_or(host::pin_to);
+    let pinned = cores.is_empty() || host::keep_to(cores);
     while let Ok((subject, span)) = orders.recv() {
         barrier.wait();
         let Some((runner, inputs)) = seats.get_mut(subject) else { break };

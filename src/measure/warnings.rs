@@ -74,6 +74,9 @@ pub enum Warning {
     FewerCores {
         /// Streams that were asked for.
         streams: usize,
+        /// Threads of each.
+        #[serde(default = "one")]
+        threads: usize,
         /// Cores that this process may run on.
         cores: usize,
     },
@@ -81,6 +84,9 @@ pub enum Warning {
     CpuLimit {
         /// Streams that were asked for.
         streams: usize,
+        /// Threads of each.
+        #[serde(default = "one")]
+        threads: usize,
         /// Cores' worth of time that are granted.
         limit: f64,
     },
@@ -141,17 +147,20 @@ impl fmt::Display for Warning {
                 "the cores were slowed down {events} times because of heat: FPS is that of a hot machine; \
                  improve the cooling or measure shorter"
             ),
-            Warning::FewerCores { streams, cores } => write!(
+            Warning::FewerCores { streams, threads, cores } => write!(
                 f,
-                "{streams} streams share {cores} {}: their latency is that of waiting for one another; use at most \
-                 {cores} (performance.streams)",
-                if *cores == 1 { "core" } else { "cores" }
+                "{} share {cores} {}: their latency is that of waiting for one another; use at most {cores} ({})",
+                wanting(*streams, *threads),
+                if *cores == 1 { "core" } else { "cores" },
+                if *threads > 1 { "performance.streams × performance.threads" } else { "performance.streams" }
             ),
-            Warning::CpuLimit { streams, limit } => write!(
+            Warning::CpuLimit { streams, threads, limit } => write!(
                 f,
-                "a cgroup limits this process to {limit:.2} cores, {streams} {} more: pauses are part of the \
-                 numbers; raise the limit (cpu.max) or use fewer streams",
-                if *streams == 1 { "stream wants" } else { "streams want" }
+                "a cgroup limits this process to {limit:.2} cores, {} {} more: pauses are part of the numbers; \
+                 raise the limit (cpu.max) or use fewer {}",
+                wanting(*streams, *threads),
+                if *streams * *threads == 1 { "wants" } else { "want" },
+                if *threads > 1 { "threads" } else { "streams" }
             ),
             Warning::NotPinned => f.write_str(
                 "the system did not let streams be pinned to cores: they may move while they are timed, which \
@@ -166,6 +175,16 @@ impl fmt::Display for Warning {
     }
 }
 
+fn one() -> usize {
+    1
+}
+
+/// `2 streams`, or `2 streams × 4 threads`.
+fn wanting(streams: usize, threads: usize) -> String {
+    let noun = if streams == 1 { "stream" } else { "streams" };
+    if threads == 1 { format!("{streams} {noun}") } else { format!("{streams} {noun} × {threads} threads") }
+}
+
 /// What was seen around and during a measurement.
 #[derive(Debug)]
 pub(super) struct Seen<'a> {
@@ -173,6 +192,8 @@ pub(super) struct Seen<'a> {
     pub conditions: &'a Conditions,
     /// Streams that ran at a time.
     pub streams: usize,
+    /// Threads of each.
+    pub threads: usize,
     /// Whether each stream has stayed on a core of its own.
     pub pinned: bool,
     /// Share (0 to 1) of their time for which the streams waited for a core.
@@ -191,14 +212,15 @@ impl Seen<'_> {
     /// All that is worth a warning, the graver first.
     pub(super) fn warnings(&self) -> Vec<Warning> {
         let mut found = Vec::new();
-        let (streams, cores) = (self.streams, self.conditions.cores.len());
-        if streams > cores {
-            found.push(Warning::FewerCores { streams, cores });
+        let (streams, threads, cores) = (self.streams, self.threads, self.conditions.cores.len());
+        let wanted = streams * threads;
+        if wanted > cores {
+            found.push(Warning::FewerCores { streams, threads, cores });
         }
-        if let Some(limit) = self.conditions.cpu_limit.filter(|limit| *limit < streams as f64) {
-            found.push(Warning::CpuLimit { streams, limit });
+        if let Some(limit) = self.conditions.cpu_limit.filter(|limit| *limit < wanted as f64) {
+            found.push(Warning::CpuLimit { streams, threads, limit });
         }
-        if self.waited > LOST && streams <= cores {
+        if self.waited > LOST && wanted <= cores {
             found.push(Warning::Waited { share: self.waited });
         }
         if self.stolen > LOST {
@@ -258,6 +280,7 @@ mod tests {
         Seen {
             conditions,
             streams,
+            threads: 1,
             pinned: true,
             waited,
             stolen: 0.0,
@@ -281,11 +304,14 @@ mod tests {
     fn each_sign_has_its_warning() {
         assert_eq!(
             warnings(&quiet(), 4, 0.5, steady()),
-            [Warning::FewerCores { streams: 4, cores: 2 }],
+            [Warning::FewerCores { streams: 4, threads: 1, cores: 2 }],
             "waiting for one another is what too many streams do"
         );
         let limited = Conditions { cpu_limit: Some(1.5), ..quiet() };
-        assert_eq!(warnings(&limited, 2, 0.0, steady()), [Warning::CpuLimit { streams: 2, limit: 1.5 }]);
+        assert_eq!(
+            warnings(&limited, 2, 0.0, steady()),
+            [Warning::CpuLimit { streams: 2, threads: 1, limit: 1.5 }]
+        );
         assert_eq!(warnings(&limited, 1, 0.0, steady()), []);
         assert_eq!(warnings(&quiet(), 1, 0.4, steady()), [Warning::Waited { share: 0.4 }]);
         let busy = Conditions { busy_before: Some(0.5), ..quiet() };
@@ -301,6 +327,7 @@ mod tests {
         let seen = Seen {
             conditions: &conditions,
             streams: 1,
+            threads: 1,
             pinned: false,
             waited: 0.0,
             stolen: 0.5,
@@ -324,8 +351,10 @@ mod tests {
 
     #[test]
     fn messages_say_what_was_seen_and_what_to_do() {
-        let said = Warning::FewerCores { streams: 4, cores: 2 }.to_string();
+        let said = Warning::FewerCores { streams: 4, threads: 1, cores: 2 }.to_string();
         assert!(said.contains("4 streams share 2 cores") && said.contains("performance.streams"), "{said}");
+        let said = Warning::FewerCores { streams: 1, threads: 4, cores: 2 }.to_string();
+        assert!(said.contains("1 stream × 4 threads share 2 cores"), "{said}");
         let said = Warning::Noisy { model: "the parent".into(), spread: 0.123 }.to_string();
         assert!(said.contains("the parent varied by 12 %") && said.contains("performance.seconds"), "{said}");
         let governor = Some("powersave".to_string());

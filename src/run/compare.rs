@@ -44,6 +44,8 @@ pub struct Request {
     pub libraries: Libraries,
     /// Numbers of parallel streams to measure.
     pub streams: Vec<usize>,
+    /// Numbers of threads of each stream.
+    pub stream_threads: Vec<usize>,
     /// Batch sizes to measure.
     pub batch: Vec<usize>,
 }
@@ -110,6 +112,7 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
             engines: &request.engines[..1],
             libraries: &request.libraries,
             streams: &request.streams,
+            threads: &request.stream_threads,
             batch: &batch,
             seconds: request.seconds,
             latency_limit_ms: None,

@@ -60,7 +60,18 @@ mod tests {
 
     fn speedup(ratio: f64) -> Speedup {
         let (engine, verdict) = (EngineName::Builtin, Verdict::Faster);
-        Speedup { engine, streams: 1, batch: 1, ratio, low: ratio, high: ratio, verdict }
+        Speedup {
+            engine,
+            streams: 1,
+            threads: 1,
+            batch: 1,
+            ratio,
+            low: ratio,
+            high: ratio,
+            verdict,
+            rounds: 20,
+            left_out: 0,
+        }
     }
 
     fn reports(agreement: f64, drop: f64) -> ReportsSummary {

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::plan::EngineName;
-use super::summary::{ModelRole, PerformanceRow, Speedup};
+use super::summary::{ModelRole, PerformanceRow, Setting, Speedup, one};
 use crate::measure::{Conditions, FormatShare, LayerRow, Warning};
 use crate::project::host::Host;
 
@@ -84,8 +84,6 @@ pub struct Method {
     pub order: String,
     /// Seconds for each model in each setting.
     pub seconds: f64,
-    /// Threads of each stream.
-    pub threads: usize,
     /// Seed of the bootstrap.
     pub seed: u64,
     /// Kernels of the built-in engine.
@@ -120,6 +118,9 @@ pub struct Best {
     pub model: ModelRole,
     /// Streams.
     pub streams: usize,
+    /// Threads of each stream.
+    #[serde(default = "one")]
+    pub threads: usize,
     /// Batch size.
     pub batch: usize,
     /// Images per second.
@@ -128,6 +129,13 @@ pub struct Best {
     pub p99_ms: f64,
     /// Whether that is within the limit; false if no setting is, and this one is the quickest.
     pub within_limit: bool,
+}
+
+impl Best {
+    /// In what it was measured.
+    pub fn setting(&self) -> Setting {
+        Setting { streams: self.streams, threads: self.threads, batch: self.batch }
+    }
 }
 
 /// What it takes to have a model ready.
@@ -172,8 +180,8 @@ impl Performance {
     }
 
     /// Whether both models have a row in this setting.
-    pub fn has(&self, engine: EngineName, streams: usize, batch: usize) -> bool {
-        self.speedup.iter().any(|s| (s.engine, s.streams, s.batch) == (engine, streams, batch))
+    pub fn has(&self, engine: EngineName, setting: Setting) -> bool {
+        self.speedup.iter().any(|s| (s.engine, s.setting()) == (engine, setting))
     }
 
     /// Fills in [`Performance::best`] under a limit for the 99th percentile of latency.
@@ -197,6 +205,7 @@ impl Performance {
                 engine,
                 model,
                 streams: row.streams,
+                threads: row.threads,
                 batch: row.batch,
                 fps: row.fps.median,
                 p99_ms: row.latency_ms.p99,

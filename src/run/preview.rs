@@ -75,7 +75,8 @@ pub fn preview(plan: &Plan) -> Result<Preview, RunError> {
     let performance = &plan.performance;
     let sizes = performance.batch.iter().filter(|count| **count != Count::Word(Auto::Auto)).count();
     let tried = if sizes < performance.batch.len() { SIZES_OF_AUTO } else { 0 };
-    let settings = performance.engines.len() * (performance.streams.len() * sizes + tried);
+    let settings =
+        performance.engines.len() * (performance.streams.len() * performance.threads.len() * sizes + tried);
     let measuring = 2.0 * performance.seconds * settings as f64;
     let images = calibration as f64 * OBSERVING + dataset as f64 * 2.0;
     let seconds = measuring + images * inference / plan.threads as f64;

@@ -170,6 +170,34 @@ impl ModelRole {
     }
 }
 
+/// In what speed was measured, beside engine and model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Setting {
+    /// Parallel streams.
+    pub streams: usize,
+    /// Threads of each stream.
+    pub threads: usize,
+    /// Images of one inference.
+    pub batch: usize,
+}
+
+/// `2 streams, batch 1`, or `1 stream × 4 threads, batch 1`.
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let noun = if self.streams == 1 { "stream" } else { "streams" };
+        write!(f, "{} {noun}", self.streams)?;
+        if self.threads > 1 {
+            write!(f, " × {} threads", self.threads)?;
+        }
+        write!(f, ", batch {}", self.batch)
+    }
+}
+
+/// One thread per stream is what files that do not say it were measured with.
+pub(super) fn one() -> usize {
+    1
+}
+
 /// Speed of one model in one setting.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PerformanceRow {
@@ -196,6 +224,13 @@ pub struct PerformanceRow {
     pub precisions: BTreeMap<String, usize>,
 }
 
+impl PerformanceRow {
+    /// In what it was measured.
+    pub fn setting(&self) -> Setting {
+        Setting { streams: self.streams, threads: self.threads, batch: self.batch }
+    }
+}
+
 /// FPS of optimized ÷ FPS of parent in one setting, with a 95 % interval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Speedup {
@@ -203,6 +238,9 @@ pub struct Speedup {
     pub engine: EngineName,
     /// Parallel streams.
     pub streams: usize,
+    /// Threads of each stream.
+    #[serde(default = "one")]
+    pub threads: usize,
     /// Images of one inference.
     pub batch: usize,
     /// The ratio.
@@ -213,6 +251,19 @@ pub struct Speedup {
     pub high: f64,
     /// What that says.
     pub verdict: Verdict,
+    /// Rounds that were measured; 0 where the file does not say.
+    #[serde(default)]
+    pub rounds: usize,
+    /// Rounds of these that do not count, because the host of the virtual machine took the cores.
+    #[serde(default)]
+    pub left_out: usize,
+}
+
+impl Speedup {
+    /// In what it was measured.
+    pub fn setting(&self) -> Setting {
+        Setting { streams: self.streams, threads: self.threads, batch: self.batch }
+    }
 }
 
 /// A gate and what became of it.

@@ -56,6 +56,26 @@ fn a_library_that_is_none_is_refused_with_a_reason() {
 }
 
 #[test]
+fn threads_of_a_stream_are_a_setting_on_every_engine() {
+    for engine in [EngineName::Builtin].into_iter().chain(present()) {
+        let workspace = Workspace::tiny();
+        let engines = format!("performance.engines=[{}]", engine.name());
+        let set = ["--set", &engines, "--set", "performance.threads=[1, 2]"];
+        let summary = workspace.passes(&set);
+        let threads = |list: &str| -> Vec<u64> {
+            let rows = summary[list].as_array().unwrap();
+            rows.iter().map(|row| row["threads"].as_u64().unwrap()).collect()
+        };
+        assert_eq!(threads("performance"), [1, 1, 2, 2], "{}: {summary}", engine.name());
+        assert_eq!(threads("speedup"), [1, 2]);
+        let page = String::from_utf8(workspace.output("report.html")).unwrap();
+        assert!(page.contains("Threads per stream") && page.contains("1 stream × 2 threads"), "{engine:?}");
+        let history = workspace.calib8(&["history", "out"]);
+        assert!(history.stdout.contains("THREADS EACH"), "{history}");
+    }
+}
+
+#[test]
 fn engines_that_are_there_have_rows_that_say_what_really_ran() {
     for engine in present() {
         let workspace = Workspace::tiny();

@@ -51,6 +51,16 @@ fn one_line(text: &str) -> String {
     crate::model::printable(&line).into_owned()
 }
 
+/// Whether a stream can have `threads` threads, of a session that was loaded with `loaded`.
+fn check_threads(engine: &'static str, threads: usize, loaded: usize) -> Result<(), EngineError> {
+    if threads == loaded {
+        return Ok(());
+    }
+    let what =
+        format!("the model was loaded for {loaded} threads per inference, expected {threads}; load it again");
+    Err(EngineError::Run { engine, what })
+}
+
 /// Whether `inputs` are what a session takes.
 fn check(inputs: &[Value], expected: &[TensorInfo]) -> Result<(), EngineError> {
     for (i, info) in expected.iter().enumerate() {

@@ -2,7 +2,8 @@
 //!
 //! One session is shared by all streams, as a server would; `Run` is safe to call from many threads at a
 //! time, which `ort` hides behind `&mut`, so it is called through the C interface here. With one thread
-//! per operator and no parallel operators, all work is done on the thread that calls.
+//! per operator and no parallel operators, all work is done on the thread that calls. With more, the session
+//! has that many less one, which help all streams.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -18,8 +19,8 @@ use ort::session::builder::SessionBuilder;
 use ort::value::{DynValue, TensorRef};
 
 use super::find::{self, Wanted};
-use super::{check, inputs_of, one_line, refusal, value_of, zeros};
-use crate::engine::{Engine, EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
+use super::{check, check_threads, inputs_of, one_line, refusal, value_of, zeros};
+use crate::engine::{Begin, Engine, EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
 use crate::model::{Dim, Model, pb};
 
 const ENGINE: &str = "onnxruntime";
@@ -83,8 +84,12 @@ impl OnnxRuntime {
         let refuse = |e: ort::Error<SessionBuilder>| refusal(ENGINE, model, e.to_string());
         let builder = ort::session::Session::builder(&self.environment)
             .map_err(|e| refusal(ENGINE, model, e.to_string()))?;
-        let builder = builder.with_intra_threads(1).map_err(refuse)?;
+        let builder = builder.with_intra_threads(options.threads).map_err(refuse)?;
         let mut builder = builder.with_inter_threads(1).map_err(refuse)?;
+        if options.threads > 1 {
+            // Else they spin on after an inference, on cores that the other model is timed on.
+            builder = builder.with_config_entry("session.force_spinning_stop", "1").map_err(refuse)?;
+        }
         for port in model.inputs() {
             // Fixed as the other engines have it fixed, so that memory is planned ahead.
             if let Some(Dim::Symbol(symbol)) = port.dims.first().filter(|_| !port.dims.is_empty())
@@ -131,6 +136,7 @@ impl Engine for OnnxRuntime {
             input_names: names(inputs.iter().map(|i| i.name.as_str()).collect())?,
             output_names: names(session.outputs().iter().map(|o| o.name()).collect())?,
             shared: Arc::new(session),
+            threads: options.threads,
             inputs,
             outputs: Vec::new(),
         };
@@ -183,6 +189,7 @@ fn precisions_of(graph: &pb::GraphProto) -> BTreeMap<String, usize> {
 
 struct OrtSession {
     shared: Arc<ort::session::Session>,
+    threads: usize,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     input_names: Vec<CString>,
@@ -206,6 +213,13 @@ impl Session for OrtSession {
             input_names: self.input_names.clone(),
             output_names: self.output_names.clone(),
         }))
+    }
+    fn spawn_team(&self, threads: usize, _begin: Begin) -> Result<Box<dyn Runner>, EngineError> {
+        check_threads(ENGINE, threads, self.threads)?;
+        self.spawn()
+    }
+    fn places_threads(&self) -> bool {
+        self.threads > 1
     }
 }
 

@@ -93,7 +93,9 @@ fn speed_tile(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     };
     let fps = |optimized: bool| {
         let same = |p: &&super::Performance| {
-            p.optimized == optimized && p.engine == s.engine && p.streams == s.streams && p.batch == s.batch
+            p.optimized == optimized
+                && p.engine == s.engine
+                && (p.streams, p.threads, p.batch) == (s.streams, s.threads, s.batch)
         };
         page.performance.iter().find(same).map(|p| number(p.fps))
     };
@@ -101,7 +103,7 @@ fn speed_tile(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     if let (Some(parent), Some(optimized)) = (fps(false), fps(true)) {
         lines.push(format!("{parent} → {optimized} FPS"));
     }
-    lines.push(setting(&s.engine, s.streams, s.batch));
+    lines.push(setting(&s.engine, s.streams, s.threads, s.batch));
     let (class, note) = match pace(s) {
         Pace::Faster => ("good", None),
         Pace::Slower => ("bad", Some("slower than its parent")),
@@ -113,9 +115,10 @@ fn speed_tile(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     tile(out, "Speed-up", &times(s.ratio), class, &lines)
 }
 
-/// `builtin · 1 stream · batch 1`, escaped.
-pub(super) fn setting(engine: &str, streams: usize, batch: usize) -> String {
-    format!("{} · {} · batch {batch}", esc(engine), plural(streams as u64, "stream"))
+/// `builtin · 1 stream · batch 1` or `builtin · 1 stream × 4 threads · batch 1`, escaped.
+pub(super) fn setting(engine: &str, streams: usize, threads: usize, batch: usize) -> String {
+    let each = if threads > 1 { format!(" × {threads} threads") } else { String::new() };
+    format!("{} · {}{each} · batch {batch}", esc(engine), plural(streams as u64, "stream"))
 }
 
 fn size_tile(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {

@@ -70,6 +70,8 @@ pub struct Speedup {
     pub engine: String,
     /// Streams.
     pub streams: usize,
+    /// Threads of each stream.
+    pub threads: usize,
     /// Images of one inference.
     pub batch: usize,
     /// FPS of the optimized model over FPS of the parent.
@@ -89,7 +91,7 @@ pub struct Performance {
     pub optimized: bool,
     /// Streams.
     pub streams: usize,
-    /// Threads in all.
+    /// Threads of each stream.
     pub threads: usize,
     /// Images of one inference.
     pub batch: usize,
@@ -118,6 +120,8 @@ pub struct Best {
     pub optimized: bool,
     /// Streams.
     pub streams: usize,
+    /// Threads of each stream.
+    pub threads: usize,
     /// Images of one inference.
     pub batch: usize,
     /// Images per second.

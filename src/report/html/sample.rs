@@ -151,7 +151,7 @@ fn model(path: &str, precision: &str, bytes: u64, quantized_layers: Option<(usiz
 }
 
 fn speedup(engine: &str, streams: usize, ratio: f64, low: f64, high: f64) -> Speedup {
-    Speedup { engine: engine.into(), streams, batch: 1, ratio, low, high }
+    Speedup { engine: engine.into(), streams, threads: 1, batch: 1, ratio, low, high }
 }
 
 fn performance(engine: &str, optimized: bool, streams: usize, fps: f64) -> Performance {
@@ -160,7 +160,7 @@ fn performance(engine: &str, optimized: bool, streams: usize, fps: f64) -> Perfo
         engine: engine.into(),
         optimized,
         streams,
-        threads: streams,
+        threads: 1,
         batch: 1,
         precision: if optimized { "int8" } else { "fp32" }.into(),
         fps,
@@ -173,7 +173,16 @@ fn performance(engine: &str, optimized: bool, streams: usize, fps: f64) -> Perfo
 }
 
 fn best(engine: &str, optimized: bool, within_limit: bool) -> Best {
-    Best { engine: engine.into(), optimized, streams: 2, batch: 8, fps: 700.0, p99_ms: 23.5, within_limit }
+    Best {
+        engine: engine.into(),
+        optimized,
+        streams: 2,
+        threads: 1,
+        batch: 8,
+        fps: 700.0,
+        p99_ms: 23.5,
+        within_limit,
+    }
 }
 
 fn load(engine: &str, optimized: bool) -> Load {

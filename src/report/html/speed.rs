@@ -11,9 +11,9 @@ const LAYERS_SHOWN: usize = 20;
 
 /// FPS of each model and setting as bars with intervals, then latency percentiles.
 pub(super) fn throughput(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
-    let mut settings: Vec<(&str, usize, usize)> = Vec::new();
+    let mut settings: Vec<(&str, usize, usize, usize)> = Vec::new();
     for p in &page.performance {
-        let key = (p.engine.as_str(), p.streams, p.batch);
+        let key = (p.engine.as_str(), p.streams, p.threads, p.batch);
         if !settings.contains(&key) {
             settings.push(key);
         }
@@ -26,10 +26,14 @@ pub(super) fn throughput(page: &Page<'_>, out: &mut impl Write) -> io::Result<()
         b"<section><h2>Throughput</h2><p class=\"lead\">Images per second; the whisker is the 95 % interval \
           of the median. Longer is better.</p>\n<div class=\"bars\">\n",
     )?;
-    for (engine, streams, batch) in settings {
-        let here = |p: &&Performance| p.engine == engine && p.streams == streams && p.batch == batch;
-        let ratio =
-            page.speedup.iter().find(|s| s.engine == engine && s.streams == streams && s.batch == batch);
+    for (engine, streams, threads, batch) in settings {
+        let here = |p: &&Performance| {
+            p.engine == engine && (p.streams, p.threads, p.batch) == (streams, threads, batch)
+        };
+        let ratio = page
+            .speedup
+            .iter()
+            .find(|s| s.engine == engine && (s.streams, s.threads, s.batch) == (streams, threads, batch));
         let ratio = ratio.map_or_else(String::new, |s| {
             let note = if s.high < 1.0 { "<b class=\"bad\">slower</b> " } else { "" };
             format!("{note}<b>{}</b> <span>{} – {}</span>", times(s.ratio), number(s.low), number(s.high))
@@ -37,7 +41,7 @@ pub(super) fn throughput(page: &Page<'_>, out: &mut impl Write) -> io::Result<()
         writeln!(
             out,
             "<figure><figcaption><span>{}</span><span class=\"ratio\">{ratio}</span></figcaption>",
-            setting(engine, streams, batch)
+            setting(engine, streams, threads, batch)
         )?;
         for p in page.performance.iter().filter(here) {
             bar(p, scale, out)?;
@@ -78,7 +82,7 @@ fn best(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
             out,
             "<tr><td>{}</td><td>{}{note}</td>{}{}</tr>",
             who(best.optimized),
-            setting(&best.engine, best.streams, best.batch),
+            setting(&best.engine, best.streams, best.threads, best.batch),
             number_cell(Some(best.fps), &number(best.fps)),
             number_cell(Some(best.p99_ms), &number(best.p99_ms)),
         )?;
@@ -131,7 +135,7 @@ fn bar(p: &Performance, scale: f64, out: &mut impl Write) -> io::Result<()> {
 fn latency(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     out.write_all(
         b"<h3>Latency of one inference</h3>\n<div class=\"scroll\"><table class=\"sortable\">\n<thead><tr>\
-          <th>Model</th><th>Engine</th><th>Ran in</th><th class=\"n\">Streams</th><th class=\"n\">Threads</th>\
+          <th>Model</th><th>Engine</th><th>Ran in</th><th class=\"n\">Streams</th><th class=\"n\">Threads per stream</th>\
           <th class=\"n\">Batch</th><th class=\"n\">FPS</th><th class=\"n\">p50, ms</th><th class=\"n\">p90, ms</th>\
           <th class=\"n\">p99, ms</th></tr></thead>\n<tbody>\n",
     )?;

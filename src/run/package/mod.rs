@@ -258,12 +258,13 @@ fn readme(name: &str, performance: &Performance) -> String {
         performance.best.iter().filter(|best| best.model == ModelRole::Optimized).collect();
     if let (false, Some(host)) = (best.is_empty(), &performance.host) {
         text += &format!("\nMost throughput, measured on {} with {} cores:\n\n", host.cpu, host.cores);
-        text += "| engine | streams | batch | images/s | p99, ms |\n|---|---|---|---|---|\n";
+        text += "| engine | streams | threads per stream | batch | images/s | p99, ms |\n|---|---|---|---|---|---|\n";
         for b in best {
             text += &format!(
-                "| {} | {} | {} | {:.1} | {:.2} |\n",
+                "| {} | {} | {} | {} | {:.1} | {:.2} |\n",
                 b.engine.name(),
                 b.streams,
+                b.threads,
                 b.batch,
                 b.fps,
                 b.p99_ms

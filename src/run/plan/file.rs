@@ -156,6 +156,9 @@ pub struct PerformanceSection {
     pub engines: Vec<EngineName>,
     /// Numbers of parallel streams to measure; auto is one per core.
     pub streams: Vec<Count>,
+    /// Numbers of threads that compute each inference of a stream together, measured with each number of
+    /// streams; auto is one per core. More than 1 is for latency.
+    pub threads: Vec<Count>,
     /// Batch sizes to measure; auto doubles from 1 on for as long as that brings throughput.
     pub batch: Vec<Count>,
     /// Milliseconds that 99 of 100 inferences may take at most; the best setting within it is named.
@@ -175,6 +178,7 @@ impl Default for PerformanceSection {
         PerformanceSection {
             engines: vec![EngineName::Builtin],
             streams: vec![Count::Number(1), auto()],
+            threads: vec![Count::Number(1)],
             batch: vec![Count::Number(1)],
             latency_limit_ms: None,
             libraries: LibrariesSection::default(),

@@ -33,6 +33,7 @@ use problem::{Problem, Source};
 pub use project::{OptimizeOptions, for_definition, for_project};
 
 use crate::engine::Libraries;
+use crate::project::host;
 
 /// A larger file is no run file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -127,6 +128,8 @@ pub struct PerformancePlan {
     pub engines: Vec<EngineName>,
     /// Numbers of parallel streams, in the order of the file, none twice.
     pub streams: Vec<usize>,
+    /// Numbers of threads of each stream, as `streams`.
+    pub threads: Vec<usize>,
     /// Batch sizes, in the order of the file, none twice.
     pub batch: Vec<Count>,
     /// Milliseconds that the 99th percentile of latency may be at most in the best setting.
@@ -196,6 +199,16 @@ impl Plan {
                  computed on, which flatters the result; set optimize.dataset.path"
                     .to_string(),
             );
+        }
+        let most = |counts: &[usize]| counts.iter().copied().max().unwrap_or(1);
+        let (streams, threads) = (most(&self.performance.streams), most(&self.performance.threads));
+        let cores = host::cores();
+        if threads > 1 && streams * threads > cores {
+            warnings.push(format!(
+                "performance.streams × performance.threads is up to {}, more than the {cores} cores of this \
+                 machine: threads that wait for one another are slow; leave such settings out",
+                streams * threads
+            ));
         }
         if self.performance.seconds < 1.0 {
             warnings.push(format!(

@@ -90,6 +90,7 @@ impl Resolver<'_> {
             performance: PerformancePlan {
                 engines: unique(performance.engines),
                 streams: self.counts(keys![performance, streams], &performance.streams),
+                threads: self.counts(keys![performance, threads], &performance.threads),
                 batch: self.batch(&performance.batch),
                 latency_limit_ms: performance.latency_limit_ms,
                 libraries: Libraries {

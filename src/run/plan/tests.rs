@@ -101,6 +101,21 @@ fn auto_streams_are_the_cores_and_none_stands_twice() {
     assert_eq!(plan.performance.streams, expected);
 }
 
+#[test]
+fn threads_beyond_the_cores_are_warned_of() {
+    let folder = workspace();
+    let warnings = |threads: usize| {
+        let set = [format!("performance.threads=[1, {threads}]")];
+        let plan = parse(folder.path(), VALID, &[set[0].as_str()]).unwrap();
+        assert_eq!(plan.performance.threads, if threads == 1 { vec![1] } else { vec![1, threads] });
+        plan.warnings().join(" ")
+    };
+    let cores = crate::project::host::cores();
+    assert!(!warnings(cores).contains("performance.threads"));
+    assert!(warnings(cores + 1).contains("performance.streams × performance.threads"));
+    assert_eq!(parse(folder.path(), VALID, &[]).unwrap().performance.threads, [1], "as a rule, one");
+}
+
 /// Every message that an invalid run file can give. Name, the file, `--set` arguments.
 fn invalid() -> Vec<(&'static str, String, Vec<&'static str>)> {
     let model = "model:\n  path: model.onnx\n";
@@ -153,6 +168,8 @@ fn invalid() -> Vec<(&'static str, String, Vec<&'static str>)> {
         ("word_streams", edited("streams: [1]", "streams: [1, all]"), vec![]),
         ("streams_zero", edited("streams: [1]", "streams: [1, 0]"), vec![]),
         ("streams_negative", edited("streams: [1]", "streams: [-1]"), vec![]),
+        ("inference_threads_zero", edited("streams: [1]", "threads: [0]"), vec![]),
+        ("inference_threads_empty", edited("streams: [1]", "threads: []"), vec![]),
         ("streams_empty", edited("streams: [1]", "streams: []"), vec![]),
         ("batch_zero", edited("streams: [1]", "batch: [1, 0]"), vec![]),
         ("threads_too_many", edited("gates:", "threads: 5000\ngates:"), vec![]),

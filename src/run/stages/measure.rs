@@ -25,7 +25,7 @@ use crate::run::RunError;
 use crate::run::events::Stage;
 use crate::run::performance::{EngineRecord, Formats, Method, Models, Performance, SCHEMA};
 use crate::run::plan::{Auto, Count};
-use crate::run::summary::{ModelRole, PerformanceRow, Speedup};
+use crate::run::summary::{ModelRole, PerformanceRow, Setting, Speedup};
 use crate::run::worker::{Desk, StageError};
 
 /// Share of a setting's time that the pass over single layers gets.
@@ -42,6 +42,8 @@ pub(in crate::run) struct Matrix<'a> {
     pub engines: &'a [EngineName],
     pub libraries: &'a Libraries,
     pub streams: &'a [usize],
+    /// Of each stream.
+    pub threads: &'a [usize],
     pub batch: &'a [Count],
     /// For each model in each setting.
     pub seconds: f64,
@@ -70,6 +72,7 @@ pub(in crate::run) fn run(
         engines: &plan.engines,
         libraries: &plan.libraries,
         streams: &plan.streams,
+        threads: &plan.threads,
         batch: &plan.batch,
         seconds: plan.seconds,
         latency_limit_ms: plan.latency_limit_ms,
@@ -156,7 +159,6 @@ pub(in crate::run) fn begin(name: &str, models: Models, matrix: &Matrix) -> Perf
             calib8: env!("CARGO_PKG_VERSION").into(),
             order: "ABBA".into(),
             seconds: matrix.seconds,
-            threads: 1,
             seed: Settings::default().seed,
             isa: Isa::from_env().map_or_else(|_| String::new(), |isa| isa.name().into()),
             latency_limit_ms: matrix.latency_limit_ms,
@@ -223,6 +225,11 @@ pub(in crate::run) fn measure(
     Ok(found)
 }
 
+/// Whether twice the batch of `row` is worth a try: it gave more than the `best` so far, within the limit.
+fn worth_doubling(row: &PerformanceRow, best: f64, limit_ms: Option<f64>) -> bool {
+    limit_ms.is_none_or(|limit| row.latency_ms.p99 <= limit) && row.fps.median >= WORTH_IT * best
+}
+
 /// One engine at work, or two different ones.
 struct Bench<'a> {
     engines: [&'a dyn Engine; 2],
@@ -245,16 +252,18 @@ impl Bench<'_> {
         found: &mut Performance,
         save: &mut dyn FnMut(&Performance) -> Result<(), StageError>,
     ) -> Result<(), StageError> {
-        for batch in self.sizes() {
-            let missing: Vec<usize> =
-                self.matrix.streams.iter().copied().filter(|s| !found.has(engine, *s, batch)).collect();
+        let pairs = self.sizes().into_iter().flat_map(|b| self.matrix.threads.iter().map(move |t| (b, *t)));
+        for (batch, threads) in pairs {
+            let setting = |streams: &usize| Setting { streams: *streams, threads, batch };
+            let mut missing: Vec<Setting> = self.matrix.streams.iter().map(setting).collect();
+            missing.retain(|setting| !found.has(engine, *setting));
             let wants_layers = self.matrix.layers && engine == EngineName::Builtin && found.layers.is_empty();
             if missing.is_empty() && !wants_layers {
                 continue;
             }
-            let loaded = self.load(batch)?;
-            for streams in missing {
-                self.setting(engine, &loaded, streams, found)?;
+            let loaded = self.load(batch, threads)?;
+            for setting in missing {
+                self.setting(engine, &loaded, setting, found)?;
                 save(found)?;
             }
             if wants_layers {
@@ -279,8 +288,8 @@ impl Bench<'_> {
         if sizes.is_empty() { vec![1] } else { sizes }
     }
 
-    /// Doubles the batch, with as many streams as were asked for at most, until throughput no longer grows,
-    /// the latency limit is broken, or memory may not suffice.
+    /// Doubles the batch, with as many streams as were asked for at most and the fewest threads, until
+    /// throughput no longer grows, the latency limit is broken, or memory may not suffice.
     fn climb(
         &self,
         engine: EngineName,
@@ -293,20 +302,23 @@ impl Bench<'_> {
             return Ok(());
         }
         let streams = self.matrix.streams.iter().copied().max().unwrap_or(1);
+        let threads = self.matrix.threads.iter().copied().min().unwrap_or(1);
         let most = self.largest_batch(streams);
         let (mut batch, mut best) = (1, 0.0);
         while batch <= most {
-            if !found.has(engine, streams, batch) {
-                let loaded = self.load(batch)?;
-                self.setting(engine, &loaded, streams, found)?;
+            let setting = Setting { streams, threads, batch };
+            if !found.has(engine, setting) {
+                let loaded = self.load(batch, threads)?;
+                self.setting(engine, &loaded, setting, found)?;
                 save(found)?;
             }
-            let row = found.rows.iter().find(|r| {
-                (r.engine, r.model, r.streams, r.batch) == (engine, ModelRole::Optimized, streams, batch)
-            });
+            let second = self.models.second_engine.unwrap_or(engine);
+            let row = found
+                .rows
+                .iter()
+                .find(|r| (r.engine, r.model, r.setting()) == (second, ModelRole::Optimized, setting));
             let Some(row) = row else { break };
-            let too_slow = self.matrix.latency_limit_ms.is_some_and(|limit| row.latency_ms.p99 > limit);
-            if too_slow || row.fps.median < WORTH_IT * best {
+            if !worth_doubling(row, best, self.matrix.latency_limit_ms) {
                 break;
             }
             best = row.fps.median;
@@ -324,9 +336,9 @@ impl Bench<'_> {
         usize::try_from(memory / MEMORY_SHARE / per_image).unwrap_or(LARGEST_AUTO).clamp(1, LARGEST_AUTO)
     }
 
-    fn load(&self, batch: usize) -> Result<Loaded, StageError> {
+    fn load(&self, batch: usize, threads: usize) -> Result<Loaded, StageError> {
         let streams = self.matrix.streams.iter().copied().max().unwrap_or(1);
-        let options = LoadOptions { batch, streams, ..LoadOptions::default() };
+        let options = LoadOptions { batch, streams, threads, ..LoadOptions::default() };
         let both = [(self.engines[0], self.models.parent), (self.engines[1], self.models.optimized)];
         let [a, b] = both.map(|(engine, model)| {
             let session = engine.load(model, &options)?;
@@ -341,11 +353,12 @@ impl Bench<'_> {
         &self,
         engine: EngineName,
         loaded: &Loaded,
-        streams: usize,
+        setting: Setting,
         found: &mut Performance,
     ) -> Result<(), StageError> {
-        let batch = loaded.batch;
-        let settings = Settings { streams, batch, seconds: 2.0 * self.matrix.seconds, ..Settings::default() };
+        let Setting { streams, threads, batch } = setting;
+        let seconds = 2.0 * self.matrix.seconds;
+        let settings = Settings { streams, threads, batch, seconds, ..Settings::default() };
         let input = [batch_of(self.models.image, batch)?];
         let [a, b] = [0, 1].map(|i| loaded.sessions[i].as_ref());
         let paired = measure::compare(a, b, &input, &input, &settings, self.progress)?;
@@ -358,7 +371,7 @@ impl Bench<'_> {
                 engine: engines[i],
                 model: roles[i],
                 streams,
-                threads: 1,
+                threads,
                 batch,
                 fps: timing.fps,
                 latency_ms: timing.latency_ms,
@@ -370,11 +383,14 @@ impl Bench<'_> {
         found.speedup.push(Speedup {
             engine: engines[1],
             streams,
+            threads,
             batch,
             ratio: ratio.ratio,
             low: ratio.low,
             high: ratio.high,
             verdict: ratio.verdict,
+            rounds: paired.rounds,
+            left_out: paired.left_out,
         });
         found.conditions.get_or_insert(paired.conditions);
         found.warnings.extend(paired.warnings);

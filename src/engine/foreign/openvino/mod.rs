@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use self::api::{Borrowed, Compiled, Core, Executed, Failure, Request};
 use super::find::{self, Wanted};
-use super::{check, inputs_of, one_line, refusal, value_of, zeros};
-use crate::engine::{Engine, EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
+use super::{check, check_threads, inputs_of, one_line, refusal, value_of, zeros};
+use crate::engine::{Begin, Engine, EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
 use crate::model::{Model, inspect};
 
 const ENGINE: &str = "openvino";
@@ -89,11 +89,18 @@ impl Engine for OpenVino {
         let inputs = inputs_of(ENGINE, model, options)?;
         let refuse = |what: Failure| refusal(ENGINE, model, what);
         let bytes = model.encode();
-        let recipe = Recipe { bytes: &bytes, inputs: &inputs, streams: options.streams, hint: hint(model) };
+        let recipe = Recipe {
+            bytes: &bytes,
+            inputs: &inputs,
+            streams: options.streams,
+            threads: options.threads,
+            hint: hint(model),
+        };
         let compiled = recipe.compile(false).map_err(refuse)?;
         let outputs = compiled.outputs().map_err(refuse)?;
         let mut session = OvSession {
             compiled: Arc::new(compiled),
+            threads: options.threads,
             count: outputs,
             inputs: inputs.clone(),
             outputs: Vec::new(),
@@ -107,7 +114,8 @@ impl Engine for OpenVino {
 
     fn precisions(&self, model: &Model, session: &dyn Session) -> BTreeMap<String, usize> {
         let bytes = model.encode();
-        let recipe = Recipe { bytes: &bytes, inputs: session.inputs(), streams: 1, hint: hint(model) };
+        let recipe =
+            Recipe { bytes: &bytes, inputs: session.inputs(), streams: 1, threads: 1, hint: hint(model) };
         // That a profile can't be had hinders nothing else.
         recipe.precisions().unwrap_or_default()
     }
@@ -123,6 +131,8 @@ struct Recipe<'a> {
     bytes: &'a [u8],
     inputs: &'a [TensorInfo],
     streams: usize,
+    /// Of each stream.
+    threads: usize,
     /// `INFERENCE_PRECISION_HINT`; OpenVINO's choice where there is none.
     hint: Option<&'static str>,
 }
@@ -130,9 +140,8 @@ struct Recipe<'a> {
 impl Recipe<'_> {
     fn compile(&self, profiled: bool) -> Result<Compiled, Failure> {
         let mut core = Core::new()?;
-        let streams = self.streams.to_string();
-        core.set(c"NUM_STREAMS", &streams)?;
-        core.set(c"INFERENCE_NUM_THREADS", &streams)?;
+        core.set(c"NUM_STREAMS", &self.streams.to_string())?;
+        core.set(c"INFERENCE_NUM_THREADS", &(self.streams * self.threads).to_string())?;
         core.set(c"ENABLE_CPU_PINNING", "NO")?;
         if let Some(hint) = self.hint {
             core.set(c"INFERENCE_PRECISION_HINT", hint)?;
@@ -184,6 +193,7 @@ fn precisions_of(executed: &[Executed]) -> BTreeMap<String, usize> {
 
 struct OvSession {
     compiled: Arc<Compiled>,
+    threads: usize,
     count: usize,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
@@ -202,6 +212,13 @@ impl Session for OvSession {
     fn spawn(&self) -> Result<Box<dyn Runner>, EngineError> {
         let request = self.compiled.request().map_err(failed)?;
         Ok(Box::new(OvRunner { request, held: Vec::new(), count: self.count, inputs: self.inputs.clone() }))
+    }
+    fn spawn_team(&self, threads: usize, _begin: Begin) -> Result<Box<dyn Runner>, EngineError> {
+        check_threads(ENGINE, threads, self.threads)?;
+        self.spawn()
+    }
+    fn places_threads(&self) -> bool {
+        self.threads > 1
     }
 }
 

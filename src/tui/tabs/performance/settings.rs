@@ -9,11 +9,11 @@ const LIMITS: [f64; 22] = [
     500.0, 700.0, 1000.0, 2000.0,
 ];
 
-/// One engine's settings of one model: a row for each number of streams, a column for each batch.
+/// One engine's settings of one model: a row for each number of streams and threads, a column for each batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings<'a> {
-    /// Numbers of streams, ascending.
-    pub streams: Vec<usize>,
+    /// Numbers of streams and of the threads of each, ascending.
+    pub streams: Vec<(usize, usize)>,
     /// Batch sizes, ascending.
     pub batch: Vec<usize>,
     /// By streams, then by batch; `None` where it was not measured.
@@ -31,19 +31,23 @@ pub fn engines(rows: &[PerformanceRow]) -> Vec<EngineName> {
     engines
 }
 
+fn sorted<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut values: Vec<T> = values.collect();
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
 impl<'a> Settings<'a> {
     /// Of one model in one engine.
     pub fn new(rows: &'a [PerformanceRow], engine: EngineName, model: ModelRole) -> Settings<'a> {
         let those: Vec<&PerformanceRow> =
             rows.iter().filter(|row| row.engine == engine && row.model == model).collect();
-        let sorted = |key: fn(&PerformanceRow) -> usize| {
-            let mut values: Vec<usize> = those.iter().map(|row| key(row)).collect();
-            values.sort_unstable();
-            values.dedup();
-            values
+        let streams = sorted(those.iter().map(|row| (row.streams, row.threads)));
+        let batch = sorted(those.iter().map(|row| row.batch));
+        let cell = |s: (usize, usize), b: usize| {
+            those.iter().copied().find(|row| (row.streams, row.threads) == s && row.batch == b)
         };
-        let (streams, batch) = (sorted(|row| row.streams), sorted(|row| row.batch));
-        let cell = |s: usize, b: usize| those.iter().copied().find(|row| row.streams == s && row.batch == b);
         let cells = streams.iter().map(|s| batch.iter().map(|b| cell(*s, *b)).collect()).collect();
         Settings { streams, batch, cells }
     }
@@ -107,7 +111,7 @@ mod tests {
     fn settings_lie_in_order() {
         let rows = rows();
         let settings = Settings::new(&rows, EngineName::Builtin, ModelRole::Optimized);
-        assert_eq!((&settings.streams[..], &settings.batch[..]), (&[1, 2][..], &[1, 4][..]));
+        assert_eq!((&settings.streams[..], &settings.batch[..]), (&[(1, 1), (2, 1)][..], &[1, 4][..]));
         assert_eq!(settings.cells[1][0].unwrap().fps.median, 150.0);
         assert_eq!(Settings::new(&rows, EngineName::Openvino, ModelRole::Optimized).best(None), None);
     }

@@ -87,9 +87,10 @@ fn engine_title(engine: EngineName) -> &'static str {
     }
 }
 
-fn setting(streams: usize, batch: usize) -> String {
-    let noun = if streams == 1 { "stream" } else { "streams" };
-    format!("{streams} {noun} · batch {batch}")
+fn setting(row: &PerformanceRow) -> String {
+    let noun = if row.streams == 1 { "stream" } else { "streams" };
+    let each = if row.threads > 1 { format!(" × {} threads", row.threads) } else { String::new() };
+    format!("{} {noun}{each} · batch {}", row.streams, row.batch)
 }
 
 /// The first setting of an engine: what the bars show.
@@ -99,7 +100,7 @@ fn first(rows: &[PerformanceRow], engine: EngineName, model: ModelRole) -> Optio
 
 fn draw_title(app: &App, measured: &Measured, pen: &mut Pen<'_>) {
     let title = app.subject.as_ref().map_or("", |subject| &subject.title);
-    let about = measured.rows.first().map_or(String::new(), |row| setting(row.streams, row.batch));
+    let about = measured.rows.first().map_or(String::new(), setting);
     let quiet = if measured.warnings.is_empty() { "quiet machine ✓" } else { "" };
     let width = usize::from(pen.area.width);
     let right = if about.is_empty() { String::new() } else { format!("{about}   {quiet}") };
@@ -144,10 +145,10 @@ fn draw_bars(app: &App, state: &State, measured: &Measured, pen: &mut Pen<'_>) {
             }
         }
         if let Some(optimized) = optimized {
-            let speedup = measured.speedup.iter().find(|speedup| {
-                (speedup.engine, speedup.streams, speedup.batch)
-                    == (*engine, optimized.streams, optimized.batch)
-            });
+            let speedup = measured
+                .speedup
+                .iter()
+                .find(|speedup| (speedup.engine, speedup.setting()) == (*engine, optimized.setting()));
             let parent = first(&measured.rows, *engine, ModelRole::Parent);
             pen.line(&verdict(theme, speedup, optimized, parent));
         }
@@ -351,12 +352,9 @@ fn draw_settings(app: &App, state: &State, area: Rect, buffer: &mut Buffer) {
     let limit = state.limit.map_or("no latency limit".to_string(), |limit| format!("p90 ≤ {limit} ms"));
     let best = settings.best(state.limit);
     let found = match best {
-        Some(row) => format!(
-            "◆ {}: {} FPS at {} ms",
-            setting(row.streams, row.batch),
-            fps(row.fps.median),
-            ms(row.latency_ms.p90)
-        ),
+        Some(row) => {
+            format!("◆ {}: {} FPS at {} ms", setting(row), fps(row.fps.median), ms(row.latency_ms.p90))
+        }
         None => "nothing keeps to the limit".to_string(),
     };
     let line = Line::from(vec![
@@ -368,13 +366,15 @@ fn draw_settings(app: &App, state: &State, area: Rect, buffer: &mut Buffer) {
     let width = usize::from(area.width);
     buffer.set_line(area.x, area.y, &fit(&line, width), area.width);
     const CELL: usize = 16;
+    /// Streams, and the threads of each.
+    const HEAD: usize = 17;
     let highest = settings.all().map(|row| row.fps.median).fold(0.0, f64::max);
     let put = |buffer: &mut Buffer, y: u16, line: &Line<'_>| {
         if y < area.bottom() {
             buffer.set_line(area.x + 1, y, &fit(line, width.saturating_sub(2)), area.width.saturating_sub(2));
         }
     };
-    let mut heading = vec![Span::styled(format!("{:<10}", "streams"), theme.heading)];
+    let mut heading = vec![Span::styled(format!("{:<HEAD$}", "streams threads"), theme.heading)];
     heading.extend(
         settings
             .batch
@@ -382,10 +382,11 @@ fn draw_settings(app: &App, state: &State, area: Rect, buffer: &mut Buffer) {
             .map(|batch| Span::styled(format!("{:<CELL$}", format!("batch {batch}")), theme.heading)),
     );
     put(buffer, area.y + 1, &Line::from(heading));
-    for (at, (streams, cells)) in settings.streams.iter().zip(&settings.cells).enumerate() {
+    for (at, ((streams, threads), cells)) in settings.streams.iter().zip(&settings.cells).enumerate() {
         let y = area.y + 2 + 2 * at as u16;
-        let mut upper = vec![Span::styled(format!("{streams:<10}"), theme.heading)];
-        let mut lower = vec![Span::raw(" ".repeat(10))];
+        let head = format!("{:<HEAD$}", format!("{streams:<7} {threads}"));
+        let mut upper = vec![Span::styled(head, theme.heading)];
+        let mut lower = vec![Span::raw(" ".repeat(HEAD))];
         for cell in cells {
             let Some(row) = cell else {
                 upper.push(Span::styled(format!("{:<CELL$}", "–"), theme.dim));
@@ -393,7 +394,7 @@ fn draw_settings(app: &App, state: &State, area: Rect, buffer: &mut Buffer) {
                 continue;
             };
             let fits = state.limit.is_none_or(|limit| row.latency_ms.p90 <= limit);
-            let is_best = best.is_some_and(|best| (best.streams, best.batch) == (row.streams, row.batch));
+            let is_best = best.is_some_and(|best| best.setting() == row.setting());
             let mark = if is_best { "◆" } else { " " };
             let style = match (is_best, fits) {
                 (true, _) => theme.better.add_modifier(Modifier::BOLD),

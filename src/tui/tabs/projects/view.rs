@@ -263,11 +263,10 @@ fn variant_lines(app: &App, variant: &VariantEntry, width: usize) -> Vec<Line<'s
         };
         let number = |role| fps(summary, role).unwrap_or(f64::NAN);
         let text = format!(
-            "{:.1} → {:.1} FPS, {} stream, batch {}, {} (interval {:.2} – {:.2})",
+            "{:.1} → {:.1} FPS, {}, {} (interval {:.2} – {:.2})",
             number(ModelRole::Parent),
             number(ModelRole::Optimized),
-            speedup.streams,
-            speedup.batch,
+            speedup.setting(),
             speedup.engine.name(),
             speedup.low,
             speedup.high

@@ -179,6 +179,48 @@ impl Performance {
         Ok(found)
     }
 
+    /// What is known of an engine.
+    pub fn record(&self, engine: EngineName) -> Option<&EngineRecord> {
+        self.engines.iter().find(|record| record.engine == engine)
+    }
+
+    /// Puts in what is known of an engine, in the place of what was known.
+    pub fn put_record(&mut self, record: EngineRecord) {
+        match self.engines.iter_mut().find(|known| known.engine == record.engine) {
+            Some(known) => *known = record,
+            None => self.engines.push(record),
+        }
+    }
+
+    /// Drops what was measured on engines whose library is another one by now, so that one table never holds two
+    /// versions under one name. `now` gives what there is of an engine; an engine that is gone keeps its results,
+    /// with the version that they were measured on.
+    pub fn forget_other_libraries(&mut self, now: &dyn Fn(EngineName) -> Option<EngineRecord>) {
+        let mut measured: Vec<EngineName> = self.speedup.iter().map(|s| s.engine).collect();
+        measured.extend(self.engines.iter().map(|record| record.engine));
+        measured.sort_unstable_by_key(|engine| engine.name());
+        measured.dedup();
+        for engine in measured {
+            let same = |found: EngineRecord| {
+                self.record(engine)
+                    .is_some_and(|known| (&known.version, &known.library) == (&found.version, &found.library))
+            };
+            if now(engine).is_none_or(same) {
+                continue;
+            }
+            self.rows.retain(|row| row.engine != engine);
+            self.speedup.retain(|speedup| speedup.engine != engine);
+            self.loads.retain(|load| load.engine != engine);
+            self.best.retain(|best| best.engine != engine);
+            self.engines.retain(|record| record.engine != engine);
+            if engine == EngineName::Builtin {
+                self.layers.clear();
+                self.formats = None;
+            }
+            self.complete = false;
+        }
+    }
+
     /// Whether both models have a row in this setting.
     pub fn has(&self, engine: EngineName, setting: Setting) -> bool {
         self.speedup.iter().any(|s| (s.engine, s.setting()) == (engine, setting))
@@ -250,6 +292,37 @@ mod tests {
         assert_eq!(best(None), (2, 4, true));
         assert_eq!(best(Some(20.0)), (2, 1, true));
         assert_eq!(best(Some(1.0)), (1, 1, false), "the quickest, where none is quick enough");
+    }
+
+    #[test]
+    fn results_of_another_version_of_a_library_are_measured_again() {
+        let record = |engine, version: &str| EngineRecord {
+            engine,
+            version: Some(version.into()),
+            library: None,
+            error: None,
+        };
+        let foreign = |mut row: PerformanceRow| {
+            row.engine = EngineName::Onnxruntime;
+            row
+        };
+        let found = Performance {
+            engines: vec![record(EngineName::Builtin, "1"), record(EngineName::Onnxruntime, "1.26.0")],
+            rows: vec![row(1, 1, 100.0, 10.0), foreign(row(1, 1, 90.0, 11.0))],
+            complete: true,
+            ..Performance::default()
+        };
+        let after = |version: Option<&str>| {
+            let mut found = found.clone();
+            found.forget_other_libraries(&|engine| match engine {
+                EngineName::Builtin => Some(record(engine, "1")),
+                _ => version.map(|version| record(engine, version)),
+            });
+            (found.rows.len(), found.engines.len(), found.complete)
+        };
+        assert_eq!(after(Some("1.26.0")), (2, 2, true));
+        assert_eq!(after(Some("1.32.0")), (1, 1, false), "another version");
+        assert_eq!(after(None), (2, 2, true), "it is gone, what was measured stays");
     }
 
     #[test]

@@ -93,7 +93,8 @@ pub(in crate::run) fn run(
             optimized_sha256: optimized.model.sha256.clone(),
             optimized_bytes: optimized.model.bytes,
         };
-        let start = kept(&file, begin(&desk.plan.name, hashes, &matrix));
+        let now = |engine: EngineName| Some(record_of(engine, engine.open(&plan.libraries).ok()?.as_ref()));
+        let start = kept(&file, begin(&desk.plan.name, hashes, &matrix), &now);
         if start.complete {
             // A run that was stopped after it had measured.
             tell(&start, progress);
@@ -167,10 +168,16 @@ pub(in crate::run) fn begin(name: &str, models: Models, matrix: &Matrix) -> Perf
     }
 }
 
-/// What an interrupted run has measured, if it was the same two models on the same host in the same way;
-/// or else `fresh`.
-fn kept(file: &Path, fresh: Performance) -> Performance {
-    let Ok(earlier) = Performance::read(file) else { return fresh };
+/// An engine as it is.
+fn record_of(engine: EngineName, opened: &dyn Engine) -> EngineRecord {
+    let library = opened.library().map(|path| path.display().to_string());
+    EngineRecord { engine, version: Some(opened.version()), library, error: None }
+}
+
+/// What an interrupted run has measured, if it was the same two models on the same host in the same way, and
+/// without the engines whose library is another one by `now`; or else `fresh`.
+fn kept(file: &Path, fresh: Performance, now: &dyn Fn(EngineName) -> Option<EngineRecord>) -> Performance {
+    let Ok(mut earlier) = Performance::read(file) else { return fresh };
     let name = |p: &Performance| p.host.as_ref().map(|h| (h.hostname.clone(), h.cpu.clone(), h.cores));
     let same = earlier.models == fresh.models
         && earlier.method == fresh.method
@@ -179,10 +186,9 @@ fn kept(file: &Path, fresh: Performance) -> Performance {
     if !same {
         return fresh;
     }
-    if earlier.engines.iter().any(|engine| engine.error.is_some()) || !earlier.complete {
-        // What failed may succeed now.
-        return Performance { engines: Vec::new(), complete: false, ..earlier };
-    }
+    earlier.forget_other_libraries(now);
+    // What failed may succeed now.
+    earlier.complete &= earlier.engines.iter().all(|engine| engine.error.is_none());
     earlier
 }
 
@@ -199,10 +205,13 @@ pub(in crate::run) fn measure(
         let opened = engine.open(matrix.libraries);
         let second = models.second_engine.map(|name| name.open(matrix.libraries)).transpose();
         let mut record = EngineRecord { engine: *engine, version: None, library: None, error: None };
+        if let Ok(opened) = &opened {
+            record = record_of(*engine, opened.as_ref());
+            // Before the first setting is saved, so that whoever goes on knows what it was measured on.
+            found.put_record(record.clone());
+        }
         let result = match (opened, second) {
             (Ok(first), Ok(second)) => {
-                record.version = Some(first.version());
-                record.library = first.library().map(|path| path.display().to_string());
                 let second = second.as_deref().unwrap_or(first.as_ref());
                 let bench = Bench { engines: [first.as_ref(), second], models, matrix, progress };
                 bench.measure(*engine, &mut found, save)
@@ -217,7 +226,7 @@ pub(in crate::run) fn measure(
             Err(error) => record.error = Some(error.to_string()),
             Ok(()) => {}
         }
-        found.engines.push(record);
+        found.put_record(record);
     }
     found.choose_best(matrix.latency_limit_ms);
     found.measured = time::now();
@@ -436,3 +445,7 @@ impl Bench<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

@@ -24,6 +24,8 @@ pub struct Wanted {
     pub package: &'static str,
     /// Its key in a run file.
     pub key: &'static str,
+    /// The first version that can be used.
+    pub oldest: &'static str,
 }
 
 /// What the search reads of its surroundings; tests have some of their own.
@@ -159,6 +161,7 @@ mod tests {
         variables: &["CALIB8_THING", "OLD_THING"],
         package: "thing",
         key: "performance.libraries.thing",
+        oldest: "1.0",
     };
 
     fn touch(path: &Path) -> PathBuf {

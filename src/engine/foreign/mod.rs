@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 pub mod find;
+mod library;
 pub mod onnxruntime;
 pub mod openvino;
 

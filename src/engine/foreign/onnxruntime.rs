@@ -10,7 +10,7 @@ use std::ffi::CString;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ort::AsPointer;
@@ -19,6 +19,7 @@ use ort::session::builder::SessionBuilder;
 use ort::value::{DynValue, TensorRef};
 
 use super::find::{self, Wanted};
+use super::library::Library;
 use super::{check, check_threads, inputs_of, one_line, refusal, value_of, zeros};
 use crate::engine::{Begin, Engine, EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
 use crate::model::{Dim, Model, pb};
@@ -33,6 +34,7 @@ pub const WANTED: Wanted = Wanted {
     variables: &["CALIB8_ONNXRUNTIME", "ORT_DYLIB_PATH"],
     package: "onnxruntime",
     key: "performance.libraries.onnxruntime",
+    oldest: "1.17",
 };
 
 /// ONNX Runtime from a shared library.
@@ -41,8 +43,8 @@ pub struct OnnxRuntime {
     library: PathBuf,
 }
 
-/// The library of this process: `ort` can load one, once.
-static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+/// The library of this process.
+static LOADED: Library<Environment> = Library::new();
 
 impl OnnxRuntime {
     /// Finds and loads the library; `option` is where the user says that it is.
@@ -50,33 +52,16 @@ impl OnnxRuntime {
     /// # Errors
     /// [`EngineError::Library`].
     pub fn open(option: Option<&Path>) -> Result<OnnxRuntime, EngineError> {
-        let missing = |what: String| EngineError::Library { engine: ENGINE, what: one_line(&what) };
-        let library = find::library(&WANTED, option).map_err(missing)?;
-        let library = library.canonicalize().unwrap_or(library);
-        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((path, environment)) = loaded.as_ref() {
-            if *path != library {
-                return Err(missing(format!(
-                    "{} can't be loaded beside {}; use one library in one process",
-                    library.display(),
-                    path.display()
-                )));
-            }
-            return Ok(OnnxRuntime { environment: environment.clone(), library });
-        }
-        let load = || -> Result<Environment, String> {
-            let builder = ort::init_from(&library).map_err(|e| e.to_string())?;
-            // What it has to say comes back with the failure; it may not write to our terminal.
-            let silent = Arc::new(|_: ort::logging::LogLevel, _: &str, _: &str, _: &str, _: &str| {});
-            builder.with_telemetry(false).with_logger(silent).build().map_err(|e| e.to_string())
-        };
-        // `ort` asserts some of what a library must have.
-        let environment =
-            catch_unwind(load).unwrap_or_else(|_| Err("it has no interface that we know".into()));
-        let environment = environment.map_err(|e| {
-            missing(format!("{} can't be used: {e}; calib8 needs 1.17 or newer", library.display()))
+        let (library, environment) = LOADED.open(&WANTED, option, |library| {
+            let load = || -> Result<Environment, String> {
+                let builder = ort::init_from(library).map_err(|e| e.to_string())?;
+                // What it has to say comes back with the failure; it may not write to our terminal.
+                let silent = Arc::new(|_: ort::logging::LogLevel, _: &str, _: &str, _: &str, _: &str| {});
+                builder.with_telemetry(false).with_logger(silent).build().map_err(|e| e.to_string())
+            };
+            // `ort` asserts some of what a library must have.
+            catch_unwind(load).unwrap_or_else(|_| Err("it has no interface that we know".into()))
         })?;
-        *loaded = Some((library.clone(), environment.clone()));
         Ok(OnnxRuntime { environment, library })
     }
 

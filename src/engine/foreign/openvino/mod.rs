@@ -11,11 +11,12 @@ mod api;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::api::{Borrowed, Compiled, Core, Executed, Failure, Request};
-use super::find::{self, Wanted};
+use super::find::Wanted;
+use super::library::Library;
 use super::{check, check_threads, inputs_of, one_line, refusal, value_of, zeros};
 use crate::engine::{Begin, Engine, EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
 use crate::model::{Model, inspect};
@@ -30,6 +31,7 @@ pub const WANTED: Wanted = Wanted {
     variables: &["CALIB8_OPENVINO", "INTEL_OPENVINO_DIR", "OPENVINO_INSTALL_DIR"],
     package: "openvino",
     key: "performance.libraries.openvino",
+    oldest: "2025.1",
 };
 
 /// OpenVINO from a shared library.
@@ -38,8 +40,8 @@ pub struct OpenVino {
     version: String,
 }
 
-/// The library of this process, which can load one, once.
-static LOADED: Mutex<Option<(PathBuf, String)>> = Mutex::new(None);
+/// The library of this process, with its version.
+static LOADED: Library<String> = Library::new();
 
 impl OpenVino {
     /// Finds and loads the library; `option` is where the user says that it is.
@@ -47,27 +49,7 @@ impl OpenVino {
     /// # Errors
     /// [`EngineError::Library`].
     pub fn open(option: Option<&Path>) -> Result<OpenVino, EngineError> {
-        let missing = |what: String| EngineError::Library { engine: ENGINE, what: one_line(&what) };
-        let library = find::library(&WANTED, option).map_err(missing)?;
-        let library = library.canonicalize().unwrap_or(library);
-        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = match loaded.as_ref() {
-            Some((path, version)) if *path == library => version.clone(),
-            Some((path, _)) => {
-                return Err(missing(format!(
-                    "{} can't be loaded beside {}; use one library in one process",
-                    library.display(),
-                    path.display()
-                )));
-            }
-            None => {
-                let version = api::load(&library).map_err(|e| {
-                    missing(format!("{} can't be used: {e}; calib8 needs 2025.1 or newer", library.display()))
-                })?;
-                *loaded = Some((library.clone(), version.clone()));
-                version
-            }
-        };
+        let (library, version) = LOADED.open(&WANTED, option, api::load)?;
         Ok(OpenVino { library, version })
     }
 }

@@ -77,7 +77,11 @@ fn section(set: &str) -> &str {
     key.split_once('.').map_or(key, |(section, _)| section).trim()
 }
 
-fn choose<'a>(project: &'a Project, name: Option<&str>) -> Result<&'a Variant, String> {
+/// The variant of a project by id or name, or its only one.
+///
+/// # Errors
+/// There is none, or several could be meant.
+pub(super) fn choose<'a>(project: &'a Project, name: Option<&str>) -> Result<&'a Variant, String> {
     let variants = &project.variants;
     let found: Vec<&Variant> = match name {
         None => variants.iter().collect(),

@@ -43,10 +43,11 @@ fn gives_the_predictions(workspace: &Workspace, command: &dyn Fn(&Path) -> Comma
     }
 }
 
-/// A Python that can import `modules`; says why there is none.
+/// A Python that can import `modules`: `$CALIB8_TEST_PYTHON`, or that of the environment. Says why there is none.
 fn python(modules: &str) -> Option<PathBuf> {
+    let named = std::env::var_os("CALIB8_TEST_PYTHON").map(PathBuf::from);
     let environment = std::env::var_os("VIRTUAL_ENV").map(|folder| Path::new(&folder).join("bin/python3"));
-    let python = environment.unwrap_or_else(|| "python3".into());
+    let python = named.or(environment).unwrap_or_else(|| "python3".into());
     let tried = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
     match tried {
         Ok(output) if output.status.success() => Some(python),
@@ -60,6 +61,85 @@ fn python(modules: &str) -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// The environment that a Python belongs to, where calib8 finds its engines.
+fn package_folder(python: &Path, engine: &str) -> Option<PathBuf> {
+    let ask = "import sys; print(sys.prefix)";
+    let output = Command::new(python).args(["-c", ask]).output().unwrap();
+    let prefix = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    println!("{engine}: of {}", prefix.display());
+    (prefix != Path::new("/usr")).then_some(prefix)
+}
+
+#[test]
+fn a_variant_is_exported_by_its_name() {
+    let workspace = Workspace::tiny();
+    workspace.passes(&[]);
+    // A workspace with one project of two variants, one of which is the run above.
+    let project = workspace.path("work/projects/tiny");
+    let tiny = fixture("tiny");
+    fs::create_dir_all(project.join("runs")).unwrap();
+    let definition = format!(
+        "version: 1\nname: My project\ncreated: '2026-01-01T00:00:00Z'\nmodel: '{0}/tiny.onnx'\n\
+         preprocess: imagenet-torchvision\ndataset: {{path: '{0}/images'}}\n",
+        tiny.display()
+    );
+    fs::write(project.join("project.yaml"), definition).unwrap();
+    for (id, name) in [("first", "First try"), ("second", "Second try")] {
+        let folder = project.join("runs").join(id);
+        match id {
+            "first" => fs::rename(workspace.path("out"), &folder).unwrap(),
+            _ => fs::create_dir(&folder).unwrap(),
+        }
+        let text = format!("version: 1\nname: {name}\ncreated: '2026-01-01T00:00:00Z'\n");
+        fs::write(folder.join("variant.yaml"), text).unwrap();
+    }
+    for name in ["tiny/first", "My project/First try"] {
+        let done = workspace.calib8(&["export", name, "package", "--workspace", "work"]);
+        assert_eq!(done.code, Some(0), "{name}: {done}");
+        assert!(workspace.path("package/package.json").is_file());
+    }
+    let done = workspace.calib8(&["export", "tiny", "other", "--workspace", "work"]);
+    assert_eq!(done.code, Some(2), "{done}");
+    assert!(done.error().contains("several variants"), "{done}");
+    let done = workspace.calib8(&["export", "tiny/third", "other", "--workspace", "work"]);
+    assert!(
+        done.error().contains("no variant of the workspace") && done.error().contains("first, second"),
+        "{done}"
+    );
+    let done = workspace.calib8(&["export", "tiny/second", "other", "--workspace", "work"]);
+    assert_eq!(done.code, Some(1), "{done}");
+    assert!(done.error().contains("finished run"), "{done}");
+    assert!(!workspace.path("other").exists(), "nothing is written");
+}
+
+#[test]
+fn the_program_in_rust_depends_on_the_source_that_is_named() {
+    let workspace = exported();
+    let depends_on = |arguments: &[&str]| {
+        let mut command = vec!["export", "out", "package"];
+        command.extend(arguments);
+        let done = workspace.calib8(&command);
+        assert_eq!(done.code, Some(0), "{done}");
+        let manifest = workspace.path("package/rust/Cargo.toml");
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--offline", "--no-deps", "--format-version", "1", "--manifest-path"])
+            .arg(manifest)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let dependency = &found["packages"][0]["dependencies"][0];
+        assert_eq!(dependency["name"], "calib8");
+        PathBuf::from(dependency["path"].as_str().unwrap())
+    };
+    let source = env!("CARGO_MANIFEST_DIR");
+    assert_eq!(depends_on(&["--source", source]), Path::new(source));
+    assert!(depends_on(&[]).ends_with("package/calib8"), "a folder that the user puts there");
+    let done = workspace.calib8(&["export", "out", "package", "--source", "out"]);
+    assert_eq!(done.code, Some(2), "{done}");
+    assert!(done.error().contains("no Cargo.toml"), "{done}");
 }
 
 #[test]
@@ -136,11 +216,16 @@ fn the_programs_in_python_give_the_predictions() {
         let Some(python) = python(&format!("{engine}, numpy, PIL")) else { continue };
         // The report of the very engine: without VNNI, INT8 differs between engines.
         let name: EngineName = engine.parse().unwrap();
-        if let Err(error) = name.open(&Libraries::default()) {
+        let library = package_folder(&python, engine);
+        let libraries = Libraries { onnxruntime: library.clone(), openvino: library.clone() };
+        if let Err(error) = name.open(&libraries) {
             println!("skipped: {error}");
             continue;
         }
-        let workspace = exported_after(&["--set", &format!("reports_engine={engine}")]);
+        let mut set = vec![format!("reports_engine={engine}")];
+        set.extend(library.map(|path| format!("performance.libraries.{engine}={}", path.display())));
+        let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set.as_str()]).collect();
+        let workspace = exported_after(&set);
         gives_the_predictions(&workspace, &|image| {
             let mut command = Command::new(&python);
             command.arg(workspace.path(&format!("package/classify_{engine}.py"))).arg(image);

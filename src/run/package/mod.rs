@@ -131,11 +131,12 @@ struct DatasetYaml {
 }
 
 /// Packs the model of a finished run into `target`, which is made; gives the names of the files. An earlier
-/// package there is replaced.
+/// package there is replaced. The program in Rust depends on calib8's source in `source`, or else in a folder
+/// `calib8` of the package, which whoever builds it puts there.
 ///
 /// # Errors
 /// `run` is no finished run or its model was changed, `target` holds something else, or can't be written.
-pub fn export(run: &Path, target: &Path) -> Result<Vec<String>, PackageError> {
+pub fn export(run: &Path, target: &Path, source: Option<&Path>) -> Result<Vec<String>, PackageError> {
     let no_run = |file: &'static str| {
         move |what: String| PackageError::NoRun { folder: run.to_path_buf(), file, what }
     };
@@ -166,7 +167,7 @@ pub fn export(run: &Path, target: &Path) -> Result<Vec<String>, PackageError> {
         (MODEL.into(), read(MODEL_FILE)?),
         (STEPS.into(), json(&preprocess)?),
         ("README.md".into(), readme(&yaml.name, &performance).into_bytes()),
-        ("rust/Cargo.toml".into(), cargo_toml().into_bytes()),
+        ("rust/Cargo.toml".into(), cargo_toml(source).into_bytes()),
     ];
     files.extend(PROGRAMS.map(|(name, text)| (name.to_string(), text.as_bytes().to_vec())));
     if let Some(classes) = classes(&yaml.dataset) {
@@ -237,11 +238,17 @@ fn classes(dataset: &DatasetYaml) -> Option<Vec<String>> {
     Dataset::open(&spec).ok()?.classes
 }
 
-fn cargo_toml() -> String {
+fn cargo_toml(source: Option<&Path>) -> String {
+    let path = source.map(|source| std::path::absolute(source).unwrap_or_else(|_| source.to_path_buf()));
+    let path = path.map_or_else(|| "../calib8".to_string(), |path| path.display().to_string());
+    // A string of JSON is one of TOML, too.
+    let path = serde_json::Value::from(path);
     let version = env!("CARGO_PKG_VERSION");
     format!(
-        "[package]\nname = \"classify\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[dependencies]\n\
-         # Or its source: calib8 = {{ path = \"../../calib8\" }}\ncalib8 = \"{version}\"\n"
+        "[package]\nname = \"classify\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
+         [dependencies]\n\
+         # calib8 {version} is on no package registry: this is the folder of its source, a copy or a link.\n\
+         calib8 = {{ path = {path} }}\n"
     )
 }
 
@@ -250,7 +257,7 @@ fn readme(name: &str, performance: &Performance) -> String {
         "# {name}\n\nAn INT8 ONNX model, packed by calib8 {}. `package.json` has the hash of each file.\n\n\
          ```sh\npython3 classify_onnxruntime.py IMAGE\npython3 classify_openvino.py IMAGE\n\
          cargo run --release --manifest-path rust/Cargo.toml -- . IMAGE   # calib8 as a library\n```\n\n\
-         Each prints the five best classes of `classes.txt`. Images are prepared as `preprocess.json` says: \
+         The last one needs the source of calib8, where `rust/Cargo.toml` says. Each prints the five best classes of `classes.txt`. Images are prepared as `preprocess.json` says: \
          resize, crop, channel order, then x = (pixel · scale − mean) / std.\n",
         env!("CARGO_PKG_VERSION")
     );

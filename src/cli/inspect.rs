@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use crate::engine::builtin;
@@ -32,8 +31,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     let model = qoperator::as_qdq(&loaded);
     let found = inspect(&model)?;
     let page = if args.json {
-        // JSON escapes control characters below 0x20; the rest are escaped alike.
-        escape_json(&(serde_json::to_string_pretty(&found)? + "\n"))
+        serde_json::to_string_pretty(&found)? + "\n"
     } else {
         let note = match model {
             Cow::Owned(_) => {
@@ -43,26 +41,8 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
         };
         page(&model, &found, args.layers) + note
     };
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(page.as_bytes()).and_then(|()| stdout.flush()) {
-        // The reader had enough, as `head` does.
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
-        Err(e) => Err(e.into()),
-        Ok(()) => Ok(0),
-    }
-}
-
-/// Control characters that JSON leaves as they are, as `\uXXXX`.
-fn escape_json(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c != '\n' && printable(c.encode_utf8(&mut [0; 4])).len() != c.len_utf8() {
-            let _ = write!(out, "\\u{:04x}", c as u32);
-        } else {
-            out.push(c);
-        }
-    }
-    out
+    super::print(&page)?;
+    Ok(0)
 }
 
 /// Writing to a `String` can't fail, so the results of `write!` are dropped here.
@@ -279,19 +259,11 @@ mod tests {
         let model = model("evil\u{1b}[2J\u{9b}5n");
         let found = inspect(&model).unwrap();
         let text = page(&model, &found, true);
-        let json = escape_json(&serde_json::to_string_pretty(&found).unwrap());
+        let json = crate::cli::escaped_json(&serde_json::to_string_pretty(&found).unwrap()).into_owned();
         for out in [text, json] {
             assert!(out.contains("evil"));
             assert!(!out.chars().any(|c| c.is_control() && c != '\n'), "{out:?}");
         }
-    }
-
-    #[test]
-    fn json_stays_json_when_escaped() {
-        let escaped = escape_json("{\n \"a\": \"x\u{9b}\u{202e}é\"}");
-        assert_eq!(escaped, "{\n \"a\": \"x\\u009b\\u202eé\"}");
-        let value: serde_json::Value = serde_json::from_str(&escaped).unwrap();
-        assert_eq!(value["a"], "x\u{9b}\u{202e}é");
     }
 
     #[test]

@@ -29,11 +29,13 @@ mod runs;
 pub(crate) mod summary_text;
 pub mod worker;
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::model::{is_obeyed, printable};
 use crate::project::ProjectError;
 use crate::run::RunError;
 
@@ -166,13 +168,24 @@ pub fn error_text(error: &anyhow::Error) -> String {
     sanitized(&text)
 }
 
-/// Control characters, which may come from file names and models, as escapes; lines stay.
+/// Control and direction-changing characters, which may come from file names and models, as escapes; lines stay.
 pub fn sanitized(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' { clean.extend(c.escape_unicode()) } else { clean.push(c) }
+    let lines: Vec<_> = text.split('\n').map(printable).collect();
+    lines.join("\n")
+}
+
+/// What JSON leaves as it is and a terminal may obey: control characters above 0x7f and those that change the
+/// direction of text, as `\uXXXX`, which JSON reads as the same text.
+pub(crate) fn escaped_json(json: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c > '\u{7e}' && is_obeyed(c);
+    if !json.contains(obeyed) {
+        return Cow::Borrowed(json);
     }
-    clean
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if obeyed(c) { out += &format!("\\u{:04x}", c as u32) } else { out.push(c) }
+    }
+    Cow::Owned(out)
 }
 
 /// Writes to standard output. A reader that has gone away, such as `head`, is no error.
@@ -181,7 +194,8 @@ pub fn sanitized(text: &str) -> String {
 /// The output is a file on a full disk, and the like.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    // JSON comes here as it is; other text has been sanitized, and holds nothing to escape.
+    match out.write_all(escaped_json(text).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
@@ -203,7 +217,16 @@ mod tests {
 
     #[test]
     fn an_escape_sequence_in_a_file_name_does_not_reach_the_terminal() {
-        assert_eq!(sanitized("a\u{1b}[31m\nb\u{7}"), "a\\u{1b}[31m\nb\\u{7}");
+        assert_eq!(sanitized("a\u{1b}[31m\nb\u{7}\u{202e}"), "a\\u{1b}[31m\nb\\u{7}\\u{202e}");
+    }
+
+    #[test]
+    fn json_stays_json_when_escaped() {
+        let escaped = escaped_json("{\n \"a\": \"x\u{9b}\u{202e}é\"}");
+        assert_eq!(escaped, "{\n \"a\": \"x\\u009b\\u202eé\"}");
+        let value: serde_json::Value = serde_json::from_str(&escaped).unwrap();
+        assert_eq!(value["a"], "x\u{9b}\u{202e}é");
+        assert!(matches!(escaped_json("{\"a\": \"é\"}\n"), Cow::Borrowed(_)));
     }
 
     #[test]

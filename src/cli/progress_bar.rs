@@ -268,9 +268,11 @@ impl<W: Write + Send> JsonLines<W> {
 
 impl<W: Write + Send> Listener for JsonLines<W> {
     fn hear(&mut self, entry: &Entry) {
-        let Ok(mut line) = serde_json::to_vec(entry) else { return };
-        line.push(b'\n');
-        let _ = self.out.write_all(&line).and_then(|()| self.out.flush());
+        let Ok(line) = serde_json::to_string(entry) else { return };
+        let _ = self
+            .out
+            .write_all((super::escaped_json(&line) + "\n").as_bytes())
+            .and_then(|()| self.out.flush());
     }
 }
 

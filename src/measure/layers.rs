@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::streams::Subject;
 use super::{MeasureError, host, stats};
 use crate::engine::{Precision, Runner, Session, Value};
+use crate::model::csv_field;
 use crate::progress::Progress;
 
 /// Runs that are always made, however long they take.
@@ -267,29 +268,21 @@ pub const CSV_HEADER: &str = "name,parent_kind,parent_precision,parent_macs,pare
 pub fn write_csv(out: &mut dyn Write, rows: &[LayerRow]) -> io::Result<()> {
     write!(out, "{CSV_HEADER}\r\n")?;
     for row in rows {
-        let mut fields = vec![quoted(&row.name)];
+        let mut fields = vec![csv_field(&row.name)];
         for side in [&row.parent, &row.optimized] {
             fields.extend(side.as_ref().map_or_else(Default::default, |layer| {
                 let precision = layer.precision.name().to_string();
-                [quoted(&layer.kind), precision, layer.macs.to_string(), layer.median_us.to_string()]
+                [csv_field(&layer.kind), precision, layer.macs.to_string(), layer.median_us.to_string()]
             }));
         }
         let rate = |time: &Option<LayerTime>| time.as_ref().and_then(LayerTime::gmac_per_s);
         let numbers =
             [row.ratio, row.parent_share, row.optimized_share, rate(&row.parent), rate(&row.optimized)];
         fields.extend(numbers.map(|number| number.map_or_else(String::new, |number| number.to_string())));
-        fields.push(quoted(row.note.as_deref().unwrap_or_default()));
+        fields.push(csv_field(row.note.as_deref().unwrap_or_default()));
         write!(out, "{}\r\n", fields.join(","))?;
     }
     Ok(())
-}
-
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\r', '\n']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.into()
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tract_onnx::pb::{self, GraphProto, NodeProto, TensorProto, tensor_proto::DataType};
 
-use super::{Model, ModelError, graph as vocabulary, printable, qoperator, rewrite};
+use super::{Model, ModelError, graph as vocabulary, printable, qoperator, rewrite, rules, sizes};
 
 /// The oldest operator set that calib8 takes; older ones broadcast in another way.
 pub const OLDEST_OPSET: i64 = 7;
@@ -112,6 +112,8 @@ fn scope<'a>(graph: &'a GraphProto, outer: &HashSet<&'a str>) -> Result<(), Stri
             scope(inner, &known)?;
         }
     }
+    sizes::check(graph)?;
+    rules::check(graph)?;
     match graph.output.iter().find(|o| !known.contains(o.name.as_str())) {
         Some(output) => Err(format!("nothing makes the output '{}'", printable(&output.name))),
         None => Ok(()),

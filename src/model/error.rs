@@ -13,6 +13,16 @@ pub enum ModelError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The file is larger than whoever loads it takes.
+    #[error("{path}: the model holds {bytes} bytes with its data, at most {most} are taken")]
+    TooLarge {
+        /// The model file.
+        path: PathBuf,
+        /// Bytes of the file and of the data that was counted so far.
+        bytes: u64,
+        /// The limit, in bytes.
+        most: u64,
+    },
     /// The file isn't ONNX, or is cut short.
     #[error("{path}: not a valid ONNX file ({what}); {hint}")]
     NotOnnx {

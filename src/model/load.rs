@@ -7,8 +7,8 @@ use tract_onnx::pb;
 
 use super::{Model, ModelError, check, external, rewrite};
 
-pub(super) fn load(path: &Path) -> Result<Model, ModelError> {
-    let bytes = read(path)?;
+pub(super) fn load(path: &Path, most: u64) -> Result<Model, ModelError> {
+    let bytes = read(path, most)?;
     let mut proto = decode(path, &bytes)?;
     check::header(path, &proto)?;
     let mut hasher = Sha256::new();
@@ -16,7 +16,7 @@ pub(super) fn load(path: &Path) -> Result<Model, ModelError> {
     let mut size = bytes.len() as u64;
     drop(bytes);
     if let Some(graph) = proto.graph.as_mut() {
-        size += external::load(path, graph, &mut hasher)?;
+        size += external::load(path, graph, &mut hasher, size, most)?;
         check::graph(path, graph)?;
         rewrite::name_nodes(graph);
         rewrite::topological_sort(graph).map_err(|cycle| check::cyclic(path, &cycle))?;
@@ -26,12 +26,15 @@ pub(super) fn load(path: &Path) -> Result<Model, ModelError> {
 }
 
 /// Only regular files: reading a pipe or a device might never end.
-fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, ModelError> {
     let refused = |source| ModelError::Read { path: path.into(), source };
     let kind = std::fs::metadata(path).map_err(refused)?;
     if !kind.is_file() {
         let what = if kind.is_dir() { "this is a folder, not a file" } else { "this is not a regular file" };
         return Err(refused(std::io::Error::other(what)));
+    }
+    if kind.len() > most {
+        return Err(ModelError::TooLarge { path: path.into(), bytes: kind.len(), most });
     }
     std::fs::read(path).map_err(refused)
 }

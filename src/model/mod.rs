@@ -16,13 +16,16 @@ pub mod opset;
 pub mod qoperator;
 pub mod resize;
 pub mod rewrite;
+mod rules;
 pub mod shapes;
 pub mod simplify;
+mod sizes;
+mod text;
 
 pub use error::ModelError;
+pub use text::{csv_field, is_obeyed, printable};
 pub use tract_onnx::pb;
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// An ONNX model in memory, checked to be well formed (see [`Model::load`]).
@@ -68,7 +71,15 @@ impl Model {
     /// cut short, has no graph, an unsupported opset, a cycle, a tensor used before it is made,
     /// external data that is missing or outside the model's folder.
     pub fn load(path: &Path) -> Result<Model, ModelError> {
-        load::load(path)
+        load::load(path, u64::MAX)
+    }
+
+    /// As [`Model::load`], of a file that holds at most `most` bytes with its external data.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`ModelError::TooLarge`], before so much is read.
+    pub fn load_within(path: &Path, most: u64) -> Result<Model, ModelError> {
+        load::load(path, most)
     }
 
     /// Wraps a message made in memory.
@@ -111,40 +122,5 @@ impl Model {
     /// Version of the default operator set.
     pub fn opset(&self) -> i64 {
         graph::opset(&self.proto)
-    }
-}
-
-/// `text` with control and direction-changing characters escaped, as everything that comes from a
-/// file must be before it is shown: an escape sequence in a layer's name could otherwise take over
-/// the terminal.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    let is_unsafe = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(is_unsafe) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if is_unsafe(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    Cow::Owned(out)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn printable_escapes_what_could_take_over_a_terminal() {
-        assert_eq!(printable("conv1/größe"), "conv1/größe");
-        assert!(matches!(printable("conv1"), Cow::Borrowed(_)));
-        assert_eq!(printable("a\u{1b}[2Jb\u{9b}c\n\u{202e}"), "a\\u{1b}[2Jb\\u{9b}c\\n\\u{202e}");
     }
 }

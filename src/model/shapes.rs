@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tract_onnx::prelude::*;
 
-use super::{Dim, Model, ModelError, printable};
+use super::{Dim, Model, ModelError, printable, sizes};
 
 /// Shape of every named tensor, for one choice of the symbolic dimensions.
 pub type Shapes = HashMap<String, Vec<usize>>;
@@ -33,9 +33,27 @@ pub fn input_shapes(model: &Model, batch: usize) -> Result<Vec<Vec<usize>>, Mode
                     ),
                 )),
             };
-            port.dims.iter().enumerate().map(dim).collect()
+            let shape: Vec<usize> = port.dims.iter().enumerate().map(dim).collect::<Result<_, _>>()?;
+            held(model, &port.name, &shape)?;
+            Ok(shape)
         })
         .collect()
+}
+
+/// Whether a tensor can be held at all. What comes later counts on that, and multiplies sides without checks.
+fn held(model: &Model, name: &str, shape: &[usize]) -> Result<(), ModelError> {
+    if sizes::bytes(shape).is_some_and(|bytes| bytes <= sizes::MOST_BYTES) {
+        return Ok(());
+    }
+    Err(ModelError::Invalid {
+        path: model.path.clone(),
+        what: format!(
+            "tensor '{}' would have the shape {shape:?}, more than the {} GiB that one may take",
+            printable(name),
+            sizes::MOST_BYTES >> 30
+        ),
+        hint: "give the model a smaller input or batch, or export it again".into(),
+    })
 }
 
 fn invalid(model: &Model, what: String) -> ModelError {
@@ -104,6 +122,7 @@ pub fn facts(model: &Model, batch: usize) -> Result<Facts, ModelError> {
     for (name, outlet) in names.into_iter().zip(typed.output_outlets().map_err(refused)?) {
         let fact = typed.outlet_fact(*outlet).map_err(refused)?;
         if let Some(shape) = fact.shape.as_concrete() {
+            held(model, name, shape)?;
             facts.insert(name.clone(), Fact { shape: shape.to_vec(), datum_type: fact.datum_type });
         }
     }

@@ -73,6 +73,21 @@ pub enum QuantizeError {
         /// Images observed.
         total: u64,
     },
+    /// The file has weights that are no numbers.
+    #[error(
+        "{path}: node '{node}': its {what} holds {count} values that are NaN or infinite (or become so when batch \
+         normalization is folded into it); export the model again from weights that are finite"
+    )]
+    Weights {
+        /// The model file.
+        path: PathBuf,
+        /// The node.
+        node: String,
+        /// `weight` or `bias`, with its name.
+        what: String,
+        /// How many values.
+        count: usize,
+    },
     /// Statistics hold no image.
     #[error("no image was observed; calibration needs at least one readable image")]
     NoImages,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::QuantizeError;
 use crate::model::graph::{self, Index};
-use crate::model::{Model, pb};
+use crate::model::{Model, pb, printable};
 
 const INT8_OPERATORS: [&str; 8] = [
     "QuantizeLinear",
@@ -24,7 +24,7 @@ const INT8_OPERATORS: [&str; 8] = [
 /// a Gemm: the logits then keep their full resolution.
 ///
 /// # Errors
-/// The model is quantized already, has an opset below 13, or not exactly one input.
+/// The model is quantized already, has an opset below 13, not exactly one input, or weights that are not finite.
 pub fn prepare(model: &Model) -> Result<Model, QuantizeError> {
     if let Some(node) = model.graph().node.iter().find(|n| INT8_OPERATORS.contains(&n.op_type.as_str())) {
         return Err(QuantizeError::AlreadyQuantized {
@@ -45,12 +45,37 @@ pub fn prepare(model: &Model) -> Result<Model, QuantizeError> {
             names: names.join(", "),
         });
     }
+    finite_weights(model)?;
     let mut prepared = model.clone();
     if let Some(graph) = prepared.proto.graph.as_mut() {
         name_nodes(graph);
         conv_head_to_gemm(graph);
     }
     Ok(prepared)
+}
+
+/// No scale can be chosen for weights that are NaN or infinite, and no output of such a layer means anything.
+/// Other constants may be infinite: bounds of Clip, masks of attention.
+fn finite_weights(model: &Model) -> Result<(), QuantizeError> {
+    let constants = graph::constants(model.graph());
+    for node in &model.graph().node {
+        if !matches!(node.op_type.as_str(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul") {
+            continue;
+        }
+        for (input, what) in node.input.iter().skip(1).zip(["weight", "bias"]) {
+            let values = constants.get(input.as_str()).and_then(|tensor| graph::to_array::<f32>(tensor));
+            let count = values.map_or(0, |values| values.iter().filter(|value| !value.is_finite()).count());
+            if count > 0 {
+                return Err(QuantizeError::Weights {
+                    path: model.path.clone(),
+                    node: printable(&node.name).into_owned(),
+                    what: format!("{what} '{}'", printable(input)),
+                    count,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Gives nodes without a name, or with the name of an earlier node, a name from operator and position.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::format::class_name;
 use super::table::{Heading, Holds};
 use super::{Cell, ReportError, Row, Sheet};
+use crate::model::csv_field;
 
 /// Writes rows as CSV after RFC 4180: UTF-8, CRLF line ends, a header line, unrounded numbers, `true` and
 /// `false`, nothing in an empty cell.
@@ -118,12 +119,12 @@ fn csv(grid: &Grid<'_>, out: &mut impl Write) -> io::Result<()> {
         .collect();
     let titles = grid.headings.iter().map(|heading| heading.title.to_string());
     let names = named.iter().map(|column| format!("{}, name", grid.headings[*column].title));
-    line(titles.chain(names).map(|title| quoted(&title)), out)?;
+    line(titles.chain(names).map(|title| csv_field(&title)), out)?;
     for row in 0..grid.rows {
         let cells = (0..grid.headings.len()).map(|column| plain((grid.cell)(row, column)));
         let names = named.iter().map(|column| match (grid.cell)(row, *column) {
             Cell::Class(class) => {
-                grid.classes.get(class as usize).map_or_else(String::new, |name| text(name))
+                grid.classes.get(class as usize).map_or_else(String::new, |name| csv_field(name))
             }
             _ => String::new(),
         });
@@ -181,28 +182,13 @@ fn line(cells: impl Iterator<Item = String>, out: &mut impl Write) -> io::Result
 
 fn plain(cell: Cell<'_>) -> String {
     match cell {
-        Cell::Text(words) => text(words),
+        Cell::Text(words) => csv_field(words),
         Cell::Class(class) => class.to_string(),
         Cell::Count(count) => count.to_string(),
         Cell::Number(number) => number.to_string(),
         Cell::Flag(flag) => flag.to_string(),
         Cell::Empty => String::new(),
     }
-}
-
-/// Words from files: names of images, classes and outputs.
-fn text(words: &str) -> String {
-    if words.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        return quoted(&format!("'{words}"));
-    }
-    quoted(words)
-}
-
-fn quoted(words: &str) -> String {
-    if words.contains(['"', ',', '\r', '\n']) {
-        return format!("\"{}\"", words.replace('"', "\"\""));
-    }
-    words.to_string()
 }
 
 #[cfg(test)]
@@ -268,11 +254,11 @@ mod tests {
     #[test]
     fn text_that_looks_like_a_formula_is_disarmed() {
         for bad in ["=1", "+1", "-1", "@x", "\tx", "\r=x"] {
-            assert!(text(bad).trim_start_matches('"').starts_with('\''), "{bad:?}");
+            assert!(plain(Cell::Text(bad)).trim_start_matches('"').starts_with('\''), "{bad:?}");
         }
         assert_eq!(plain(Cell::Number(-0.5)), "-0.5");
-        assert_eq!(text("a=b"), "a=b");
-        assert_eq!(text("two\nlines"), "\"two\nlines\"");
+        assert_eq!(plain(Cell::Text("a=b")), "a=b");
+        assert_eq!(plain(Cell::Text("two\nlines")), "\"two\nlines\"");
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn load_bytes(bytes: &[u8]) -> Result<Model, ModelError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.onnx");
     fs::write(&path, bytes).unwrap();
-    load(&path)
+    load(&path, u64::MAX)
 }
 
 #[track_caller]
@@ -66,9 +66,9 @@ fn a_good_file_loads_with_its_hash_and_size() {
 #[test]
 fn missing_files_and_folders_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let missing = load(&folder.path().join("none.onnx")).unwrap_err().to_string();
+    let missing = load(&folder.path().join("none.onnx"), u64::MAX).unwrap_err().to_string();
     assert!(missing.contains("none.onnx: cannot read the model"), "{missing}");
-    let is_folder = load(folder.path()).unwrap_err().to_string();
+    let is_folder = load(folder.path(), u64::MAX).unwrap_err().to_string();
     assert!(is_folder.contains("a folder, not a file"), "{is_folder}");
 }
 
@@ -231,7 +231,7 @@ fn load_external(entries: &[(&str, &str)]) -> Result<Model, ModelError> {
     std::os::unix::fs::symlink("../secret", folder.join("link")).unwrap();
     let path = folder.join("m.onnx");
     fs::write(&path, prost::Message::encode_to_vec(&external(entries))).unwrap();
-    load(&path)
+    load(&path, u64::MAX)
 }
 
 #[test]

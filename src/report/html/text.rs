@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use crate::model::is_obeyed;
+
 pub(super) use crate::report::format::{
     bytes, class_name, count, macs, number, number_or_dash, percent, plural, points, precision, times,
 };
 
 /// Words from a file, escaped for element content and quoted attributes. Control characters, which HTML
-/// forbids and a terminal obeys, are shown as Rust writes them.
+/// forbids and a terminal obeys, and those that turn text around are shown as Rust writes them.
 pub(super) struct Escaped<'a>(&'a str);
 
 /// Escapes words for HTML.
@@ -18,7 +20,7 @@ pub(super) fn esc(words: &str) -> Escaped<'_> {
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0;
-        let special = |c: char| matches!(c, '&' | '<' | '>' | '"' | '\'') || (c.is_control() && c != '\n');
+        let special = |c: char| matches!(c, '&' | '<' | '>' | '"' | '\'') || (is_obeyed(c) && c != '\n');
         while let Some((at, c)) = rest.char_indices().find(|(_, c)| special(*c)) {
             f.write_str(&rest[..at])?;
             match c {

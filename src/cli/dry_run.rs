@@ -58,7 +58,12 @@ impl Forecast<'_> {
                 duration(preview.seconds),
                 preview.parent_ms
             ),
-            format!("# memory       about {}", bytes(preview.memory_bytes)),
+            format!(
+                "# memory       about {} of {}, {} threads",
+                bytes(preview.memory_bytes),
+                bytes(preview.memory_limit_bytes),
+                preview.threads
+            ),
             format!("# disk         about {}", bytes(preview.disk_bytes)),
         ];
         lines.extend(self.disk_free_bytes.map(|free| format!("# free there   {}", bytes(free))));

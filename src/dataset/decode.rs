@@ -5,6 +5,7 @@
 //! channels; CMYK is multiplied out. 16-bit values keep their high byte. Colour profiles and gamma
 //! are ignored.
 
+use super::memory::{self, Reservation};
 use super::{ImageError, jpeg};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
@@ -28,8 +29,13 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 /// [`ImageError`]: unreadable, another format, damaged or cut short, without pixels, or larger than
-/// [`MAX_PIXELS`] (found before anything of that size is allocated).
+/// [`MAX_PIXELS`] or than [`super::limit_decoding`] lets it be (found before anything of that size is allocated).
 pub fn decode(path: &Path) -> Result<RgbImage, ImageError> {
+    decode_held(path).map(|(image, _)| image)
+}
+
+/// As [`decode`], with the memory that stays set aside for it until it has become something smaller.
+pub(super) fn decode_held(path: &Path) -> Result<(RgbImage, Reservation<'static>), ImageError> {
     let bytes = read(path)?;
     let format = format_of(&bytes).map_err(|found| ImageError::Format { path: path.into(), found })?;
     let damaged = |what: String| ImageError::Decode { path: path.into(), format: name_of(format), what };
@@ -42,7 +48,19 @@ pub fn decode(path: &Path) -> Result<RgbImage, ImageError> {
         .unwrap_or_else(|_| Err(damaged("the decoder crashed on it".into())))
 }
 
-fn decode_as(path: &Path, bytes: &[u8], format: ImageFormat) -> Result<RgbImage, ImageError> {
+/// Bytes that decoding takes at most: the file, the image as it is stored, as much again for what progressive and
+/// interlaced images keep or for turning it, and the RGB that is made of it.
+fn needs(file: usize, decoder: &impl ImageDecoder) -> u64 {
+    let (width, height) = decoder.dimensions();
+    let rgb = u64::from(width) * u64::from(height) * 3;
+    (file as u64).saturating_add(decoder.total_bytes().saturating_mul(2)).saturating_add(rgb)
+}
+
+fn decode_as(
+    path: &Path,
+    bytes: &[u8],
+    format: ImageFormat,
+) -> Result<(RgbImage, Reservation<'static>), ImageError> {
     let damaged = |what: String| ImageError::Decode { path: path.into(), format: name_of(format), what };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
@@ -56,6 +74,14 @@ fn decode_as(path: &Path, bytes: &[u8], format: ImageFormat) -> Result<RgbImage,
     if width == 0 || height == 0 {
         return Err(damaged(format!("its size is {width}x{height}")));
     }
+    let needs = needs(bytes.len(), &decoder);
+    let reservation = memory::reserve(needs).map_err(|limit| ImageError::Memory {
+        path: path.into(),
+        width,
+        height,
+        needs,
+        limit,
+    })?;
     // Damaged metadata is no reason to refuse an image that decodes.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let from_libjpeg = match format {
@@ -67,7 +93,7 @@ fn decode_as(path: &Path, bytes: &[u8], format: ImageFormat) -> Result<RgbImage,
         None => DynamicImage::from_decoder(decoder).map_err(|error| damaged(error.to_string()))?,
     };
     image.apply_orientation(orientation);
-    Ok(to_rgb8(image))
+    Ok((to_rgb8(image), reservation))
 }
 
 /// The whole file, if its size is sane.

@@ -224,6 +224,23 @@ pub enum ImageError {
         /// As its header declares.
         height: u32,
     },
+    /// The image would take more memory than the run may have.
+    #[error(
+        "{}: the image is {width}x{height} pixels and takes {} MB to be decoded, `memory_limit` leaves {} MB; raise \
+         it, scale the image down, or leave it out", path.display(), needs.div_ceil(1_000_000), limit / 1_000_000
+    )]
+    Memory {
+        /// The image.
+        path: PathBuf,
+        /// As its header declares.
+        width: u32,
+        /// As its header declares.
+        height: u32,
+        /// Bytes that decoding it takes.
+        needs: u64,
+        /// Bytes that all images being decoded may take.
+        limit: u64,
+    },
     /// A defect of calib8 itself.
     #[error("{}: calib8 crashed on this image; please report it, and leave the image out", path.display())]
     Crash {

@@ -1,7 +1,8 @@
 //! Decodes and preprocesses ahead of whoever needs the images, so that inference never waits for
 //! a JPEG.
 
-use super::{Dataset, ImageError, Preprocess, decode};
+use super::decode::decode_held;
+use super::{Dataset, ImageError, Preprocess};
 use ndarray::Array3;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,7 +61,7 @@ pub fn prefetch(dataset: &Dataset, preprocess: &Preprocess, options: PrefetchOpt
 pub fn load(path: &Path, preprocess: &Preprocess) -> Result<Array3<f32>, ImageError> {
     // A panic would leave the reader waiting for this image.
     catch_unwind(AssertUnwindSafe(|| {
-        let image = decode(path)?;
+        let (image, _held) = decode_held(path)?;
         preprocess.tensor(&image).map_err(|source| ImageError::Preprocess { path: path.into(), source })
     }))
     .unwrap_or_else(|_| Err(ImageError::Crash { path: path.into() }))

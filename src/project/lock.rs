@@ -3,6 +3,9 @@
 //! The lock is the kernel's (`flock`), not the file's existence: it ends with the process, however
 //! that ends. The file only says who holds it.
 //!
+//! Some file systems keep no locks (NFS without its lock service, a few of FUSE). A folder there can be used, but
+//! nothing notices a second process; [`RunLock::is_kept`] says so, and a run warns.
+//!
 //! Whoever only looks takes a shared lock for a moment, so that those who look do not see each other;
 //! whoever takes the lock for good therefore tries for a moment longer than a look lasts.
 
@@ -11,6 +14,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
+
+use rustix::io::Errno;
 
 use super::{ProjectError, host};
 
@@ -25,6 +30,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct RunLock {
     file: File,
+    kept: bool,
 }
 
 /// Who holds a lock, as far as the lock file says.
@@ -65,6 +71,13 @@ impl RunLock {
     /// # Errors
     /// [`ProjectError::Locked`] with the holder, or the lock file can't be written.
     pub fn take(folder: &Path) -> Result<Self, ProjectError> {
+        RunLock::take_with(folder, lock_patiently)
+    }
+
+    fn take_with(
+        folder: &Path,
+        lock: impl Fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<Self, ProjectError> {
         let path = folder.join(LOCK_FILE);
         let failed = |source| ProjectError::write(&path, source);
         let mut file = OpenOptions::new()
@@ -74,15 +87,21 @@ impl RunLock {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        match lock_patiently(&file) {
-            Ok(()) => {}
+        let kept = match lock(&file) {
+            Ok(()) => true,
             Err(TryLockError::WouldBlock) => return Err(locked(folder, &read_holder(&mut file))),
+            Err(TryLockError::Error(source)) if is_without_locks(&source) => false,
             Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
+        };
         file.set_len(0).map_err(failed)?;
         let holder = Holder { pid: Some(std::process::id()), host: Some(host::hostname()) };
         file.write_all(format!("{holder}\n").as_bytes()).map_err(failed)?;
-        Ok(RunLock { file })
+        Ok(RunLock { file, kept })
+    }
+
+    /// Whether the file system keeps the lock: if not, another process could work in the folder unnoticed.
+    pub fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// Who works in `folder` now, if anybody does. Changes nothing.
@@ -109,6 +128,14 @@ impl Drop for RunLock {
         let _ = self.file.set_len(0);
         let _ = self.file.unlock();
     }
+}
+
+/// Whether the system says that this file system has no locks.
+fn is_without_locks(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::Unsupported
+        || [Errno::NOLCK, Errno::NOTSUP, Errno::NOSYS]
+            .iter()
+            .any(|e| error.raw_os_error() == Some(e.raw_os_error()))
 }
 
 fn lock_patiently(file: &File) -> Result<(), TryLockError> {
@@ -170,6 +197,21 @@ mod tests {
         });
         RunLock::take(folder.path()).unwrap();
         pause.join().unwrap();
+    }
+
+    #[test]
+    fn a_file_system_without_locks_can_be_used_and_is_said_to_have_none() {
+        let folder = tempfile::tempdir().unwrap();
+        for errno in [Errno::NOLCK, Errno::NOTSUP, Errno::NOSYS] {
+            let without = |_: &File| Err(TryLockError::Error(errno.into()));
+            let lock = RunLock::take_with(folder.path(), without).unwrap();
+            assert!(!lock.is_kept());
+            let text = std::fs::read_to_string(folder.path().join(LOCK_FILE)).unwrap();
+            assert!(text.starts_with(&format!("process {} on ", std::process::id())), "{text}");
+        }
+        let broken = |_: &File| Err(TryLockError::Error(Errno::IO.into()));
+        assert!(RunLock::take_with(folder.path(), broken).is_err());
+        assert!(RunLock::take(folder.path()).unwrap().is_kept());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::stages::verify::head_of;
 use super::summary::ModelSummary;
 use crate::dataset::{Dataset, DatasetSpec, Preprocess};
 use crate::engine::{EngineName, Libraries, LoadOptions};
+use crate::measure::host;
 use crate::model::{Model, inspect};
 use crate::report::{Kind, Reports};
 
@@ -117,6 +118,7 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
             seconds: request.seconds,
             latency_limit_ms: None,
             layers: alike,
+            memory_bytes: host::memory_limit().unwrap_or(u64::MAX),
         };
         let models = Subjects {
             parent: &first,
@@ -156,7 +158,7 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
     let head = head_of(a.as_ref(), &samples);
     let pair = Pair { parent: a.as_ref(), optimized: b.as_ref(), head, threads: request.threads };
     let kinds = [Kind::Predictions, Kind::Annotations, Kind::TensorDistance];
-    let reports = evaluate(&pair, &dataset, &request.preprocess, &kinds, &sink);
+    let reports = evaluate(&pair, &dataset, &request.preprocess, &kinds, usize::MAX, &sink);
     stopped()?;
     let reports = reports.map_err(report)?;
     sink.finish();

@@ -35,6 +35,7 @@ pub const ARTIFACTS: &[&str] = &[
     "tensor_distance.csv",
     "tensor_distance.json",
     "report.html",
+    "unreadable.csv",
 ];
 
 /// The names that only a run leaves; one of them means that the folder holds a run.
@@ -102,7 +103,7 @@ pub enum DirectoryError {
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
-    _lock: RunLock,
+    lock: RunLock,
 }
 
 impl RunDirectory {
@@ -126,7 +127,7 @@ impl RunDirectory {
         if existing == (Existing::Replan { measures_again: true }) {
             remove_artifacts(path, &["performance.json"])?;
         }
-        let directory = RunDirectory { path: path.to_path_buf(), _lock: lock };
+        let directory = RunDirectory { path: path.to_path_buf(), lock };
         atomic::write(&directory.file(PLAN_FILE), yaml.as_bytes())?;
         Ok(directory)
     }
@@ -145,12 +146,23 @@ impl RunDirectory {
         let lock = RunLock::take(path)?;
         atomic::remove_leftovers(path)?;
         let plan = Plan::load(&file, &[])?;
-        Ok((RunDirectory { path: path.to_path_buf(), _lock: lock }, plan))
+        Ok((RunDirectory { path: path.to_path_buf(), lock }, plan))
     }
 
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What the user should know of the folder: that its file system keeps no locks.
+    pub fn warning(&self) -> Option<String> {
+        (!self.lock.is_kept()).then(|| {
+            format!(
+                "{}: this file system keeps no locks (NFS without its lock service is one), so a second run in this \
+                 folder would not be noticed; start none until this one has ended",
+                self.path.display()
+            )
+        })
     }
 
     /// The path of a file in it.

@@ -17,6 +17,7 @@ pub mod gates;
 pub mod import;
 pub mod interrupt;
 pub mod launch;
+pub mod memory;
 pub mod package;
 pub mod performance;
 pub mod plan;
@@ -64,7 +65,7 @@ pub fn perform(
         pid: std::process::id(),
         host: host::hostname(),
     });
-    for message in plan.warnings() {
+    for message in plan.warnings().into_iter().chain(directory.warning()) {
         log.emit(Event::Warning { stage: None, message });
     }
     let result = worker::execute(plan, directory, log, interrupt);

@@ -12,7 +12,6 @@ use super::stages::baseline::{batch_of, check_labels};
 use super::stages::prepare::prepare;
 use crate::engine::builtin::Builtin;
 use crate::engine::{Engine, LoadOptions};
-use crate::model::shapes;
 use crate::progress::Silent;
 use crate::quantize;
 
@@ -42,8 +41,12 @@ pub struct Preview {
     pub parent_ms: f64,
     /// Seconds that the run takes, roughly.
     pub seconds: f64,
-    /// Memory that calibration takes, roughly.
+    /// Memory that the run takes at most, roughly.
     pub memory_bytes: u64,
+    /// Memory that it may take.
+    pub memory_limit_bytes: u64,
+    /// Threads that calibrate and report within that.
+    pub threads: usize,
     /// Disk that the run takes, roughly.
     pub disk_bytes: u64,
 }
@@ -79,12 +82,7 @@ pub fn preview(plan: &Plan) -> Result<Preview, RunError> {
         performance.engines.len() * (performance.streams.len() * performance.threads.len() * sizes + tried);
     let measuring = 2.0 * performance.seconds * settings as f64;
     let images = calibration as f64 * OBSERVING + dataset as f64 * 2.0;
-    let seconds = measuring + images * inference / plan.threads as f64;
-    let activations: usize = shapes::infer(&subject.parent, 1)
-        .map_err(|e| stage(e.into()))?
-        .values()
-        .map(|shape| shape.iter().product::<usize>() * size_of::<f32>())
-        .sum();
+    let seconds = measuring + images * inference / subject.threads() as f64;
     Ok(Preview {
         model_bytes: subject.source.bytes,
         calibration_images: calibration,
@@ -93,7 +91,9 @@ pub fn preview(plan: &Plan) -> Result<Preview, RunError> {
         left: placement.left.into_iter().map(|n| (format!("{} ({})", n.name, n.op_type), n.reason)).collect(),
         parent_ms: inference * 1e3,
         seconds,
-        memory_bytes: 4 * subject.source.bytes + (plan.threads * activations) as u64,
+        memory_bytes: subject.memory.needs,
+        memory_limit_bytes: subject.memory.budget.bytes,
+        threads: subject.threads(),
         disk_bytes: subject.source.bytes / 3 + dataset as u64 * REPORT_BYTES_PER_IMAGE + FIXED_BYTES,
     })
 }

@@ -93,7 +93,7 @@ pub fn execute(
     let optimized = verify::run(&desk, &subject, &parent, &calibrated)?;
     let performance = measure::run(&desk, &subject, &optimized)?;
     let sensitivity = sensitivity::run(&desk, &subject, &calibrated, &optimized, &performance)?;
-    let reports = report::run(&desk, &subject, &parent, &optimized)?;
+    let reports = report::run(&desk, &subject, &parent, &optimized, &calibrated.unreadable)?;
     let results = closing::Results {
         calibrated: &calibrated,
         optimized: &optimized,

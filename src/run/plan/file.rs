@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 
+use super::memory_limit::MemoryLimit;
 use super::preprocessing::Preprocessing;
 pub use crate::engine::EngineName;
 pub use crate::quantize::{BiasCorrection, IgnoredScope, Preset, RangeMethod};
@@ -45,6 +46,10 @@ pub struct RunFile {
     /// Threads for calibration and reports: a number, or auto for all cores.
     #[serde(default = "auto")]
     pub threads: Count,
+    /// Memory that the run may take: bytes, or a number with a unit such as 8 GB; auto is 80 % of what the
+    /// cgroup grants or the machine has. A run that can't fit is refused before it starts.
+    #[serde(default)]
+    pub memory_limit: MemoryLimit,
     /// Folder for everything the run makes.
     #[serde(default)]
     pub output: Option<String>,
@@ -70,6 +75,16 @@ pub struct DatasetSection {
     /// Class names: line i + 1 names class i.
     #[serde(default)]
     pub classes: Option<String>,
+    /// The share of images, here and among those to calibrate on, that may be unreadable: the run goes on without
+    /// them, and stops when they are more.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    #[serde(default = "max_unreadable")]
+    pub max_unreadable: f64,
+}
+
+/// One in ten: fewer are the ordinary damage of large collections, more are a sign of another mistake.
+pub fn max_unreadable() -> f64 {
+    0.1
 }
 
 /// How to quantize.

@@ -9,6 +9,7 @@
 
 mod de;
 mod file;
+mod memory_limit;
 mod node;
 mod overrides;
 mod paths;
@@ -25,6 +26,7 @@ pub use file::{
     Auto, BiasCorrection, CalibrationSection, Count, EngineName, Gates, IgnoredScope, Method,
     OptimizeSection, PerformanceSection, Precision, Preset, RangeMethod, ReportKind, RunFile,
 };
+pub use memory_limit::MemoryLimit;
 use node::{Node, Segment, Target};
 use overrides::Override;
 pub use preprocessing::{ColorOrder, Preprocessing, Steps};
@@ -63,6 +65,9 @@ pub struct Plan {
     pub gates: Gates,
     /// Threads for calibration and reports.
     pub threads: usize,
+    /// Bytes of memory that the run may take; `None` for a share of what there is where it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
     /// Folder for everything the run makes.
     pub output: PathBuf,
 }
@@ -85,6 +90,8 @@ pub struct DatasetPlan {
     /// Class names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<PathBuf>,
+    /// The share of images that may be unreadable, 0 to 1.
+    pub max_unreadable: f64,
 }
 
 /// How to quantize.

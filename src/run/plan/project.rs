@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::file::{
     DatasetSection, Gates, ModelSection, OptimizeSection, PerformanceSection, ReportKind, RunFile,
-    all_reports, auto,
+    all_reports, auto, max_unreadable,
 };
-use super::{Count, EngineName, Plan, PlanError, Preprocessing, resolve};
+use super::{Count, EngineName, MemoryLimit, Plan, PlanError, Preprocessing, resolve};
 use crate::project::workspace::{Definition, Project};
 
 /// What the user chooses when optimizing the model of a project: the sections of the run file that the
@@ -77,6 +77,7 @@ pub fn for_definition(
             path: text(&definition.dataset.path)?,
             labels: option(&definition.dataset.labels)?,
             classes: option(&definition.dataset.classes)?,
+            max_unreadable: max_unreadable(),
         },
         optimize: options.optimize.clone(),
         performance: options.performance.clone(),
@@ -84,6 +85,7 @@ pub fn for_definition(
         reports_engine: EngineName::Builtin,
         gates: options.gates.clone(),
         threads: options.threads,
+        memory_limit: MemoryLimit::Auto,
         output: Some(text(output)?),
     };
     resolve::resolve(run_file, Path::new(".")).map_err(|problems| PlanError::without_text(called, problems))

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::file::{Count, Method, ReportKind, RunFile};
+use super::memory_limit::{self, MemoryLimit};
 use super::node::{Segment, Target};
 use super::paths::{missing, models_near, tidy};
 use super::preprocessing::{Preprocessing, Steps};
@@ -58,6 +59,8 @@ impl Resolver<'_> {
         if let Some(limit) = performance.latency_limit_ms {
             self.range(keys![performance, latency_limit_ms], limit, 0.001, 1_000_000.0);
         }
+        self.range(keys![dataset, max_unreadable], file.dataset.max_unreadable, 0.0, 1.0);
+        self.memory_limit(file.memory_limit);
         if let Some(value) = gates.min_speedup {
             self.range(keys![gates, min_speedup], value, 0.0, 1000.0);
         }
@@ -72,6 +75,7 @@ impl Resolver<'_> {
                 path: self.images(keys![dataset, path], &file.dataset.path),
                 labels: file.dataset.labels.map(|path| self.file(keys![dataset, labels], &path)),
                 classes: file.dataset.classes.map(|path| self.file(keys![dataset, classes], &path)),
+                max_unreadable: file.dataset.max_unreadable,
             },
             optimize: OptimizePlan {
                 dataset: optimize.dataset.map(|section| CalibrationPlan {
@@ -110,6 +114,7 @@ impl Resolver<'_> {
             reports_engine: file.reports_engine,
             gates,
             threads: self.count(keys![threads], None, file.threads),
+            memory_limit: file.memory_limit.bytes(),
             output: self.output(file.output, &file.name),
             name: file.name,
         }
@@ -126,6 +131,14 @@ impl Resolver<'_> {
             let problem =
                 Problem::new("'optimize.time_budget_seconds' limits the search of accuracy_aware alone");
             self.problem(keys, problem.hint("set `method: accuracy_aware`, or remove the key"));
+        }
+    }
+
+    fn memory_limit(&mut self, limit: MemoryLimit) {
+        if let Some(bytes) = limit.bytes().filter(|bytes| *bytes < memory_limit::LEAST) {
+            let problem = Problem::new(format!("'memory_limit' is {bytes} bytes"));
+            let problem = problem.expected(format!("at least {} bytes", memory_limit::LEAST));
+            self.problem(keys![memory_limit], problem.hint("numbers without a unit are bytes; 8 GB has one"));
         }
     }
 

@@ -9,6 +9,7 @@ use super::baseline::Parent;
 use super::checkpoint::Checkpoint;
 use super::prepare::{Subject, misfit};
 use super::recipe::{self, Recipe};
+use super::unreadable::{self, Set, Unreadable};
 use crate::dataset::{self, Dataset, PrefetchOptions, prefetch};
 use crate::engine::builtin::Builtin;
 use crate::engine::{Engine, LoadOptions};
@@ -56,6 +57,7 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject, parent: &Parent) -> Re
         Ok((placement, checkpoint))
     };
     let ((placement, checkpoint), seconds) = desk.stage(Stage::Statistics, observed)?;
+    unreadable::store(desk, listed(&checkpoint.unreadable))?;
     let statistics = checkpoint.statistics;
     let images = statistics.images() as usize;
     let summary = CalibrationSummary {
@@ -125,12 +127,25 @@ fn observe(
     if start.position >= total && start.statistics.images() > 0 {
         return Ok(start);
     }
-    let threads = desk.plan.threads;
+    let threads = subject.threads();
     let rest = Dataset {
         items: subject.calibration.items[start.position..].to_vec(),
         ..subject.calibration.clone()
     };
-    let images = Images::new(&rest, subject, threads, start.position, start.unreadable, progress);
+    let share = desk.plan.dataset.max_unreadable;
+    let images = Images {
+        loaded: Mutex::new(prefetch(
+            &rest,
+            &subject.preprocess,
+            PrefetchOptions { threads, depth: 2 * threads },
+        )),
+        taken: AtomicUsize::new(start.position),
+        unreadable: Mutex::new(start.unreadable),
+        allowed: unreadable::allowed(share, total),
+        dataset: &rest,
+        shape: subject.sample.shape(),
+        progress,
+    };
     let names =
         |infos: &[crate::engine::TensorInfo]| infos.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
     let plain = Builtin.load(&subject.parent, &LoadOptions::default())?;
@@ -161,6 +176,11 @@ fn observe(
         return Err(error);
     }
     let unreadable = images.unreadable();
+    if unreadable.len() > images.allowed && !progress.cancelled() {
+        let found = listed(&unreadable);
+        unreadable::store(desk, found.clone())?;
+        return Err(unreadable::too_many(&subject.calibration.root, &found, total, share));
+    }
     let statistics = observed?;
     if !unreadable.is_empty() {
         let (name, why) = &unreadable[0];
@@ -173,6 +193,16 @@ fn observe(
     let checkpoint = images.checkpoint(&key, statistics);
     atomic::write(&file, &checkpoint.to_bytes()?)?;
     Ok(checkpoint)
+}
+
+/// Rows of the list of unreadable images.
+pub(in crate::run) fn listed(unreadable: &[(String, String)]) -> Vec<Unreadable> {
+    let row = |(image, reason): &(String, String)| Unreadable {
+        set: Set::Calibration,
+        image: image.clone(),
+        reason: reason.clone(),
+    };
+    unreadable.iter().map(row).collect()
 }
 
 /// Shows one tensor after another while statistics are collected, at most one in [`LOOK_EVERY`].
@@ -206,36 +236,19 @@ struct Images<'a> {
     loaded: Mutex<dataset::Prefetch>,
     taken: AtomicUsize,
     unreadable: Mutex<Vec<(String, String)>>,
+    /// No more images are taken once more than these can't be read.
+    allowed: usize,
     dataset: &'a Dataset,
     /// Channels, height and width that the model takes.
     shape: &'a [usize],
     progress: &'a dyn Progress,
 }
 
-impl<'a> Images<'a> {
-    fn new(
-        dataset: &'a Dataset,
-        subject: &'a Subject,
-        threads: usize,
-        position: usize,
-        unreadable: Vec<(String, String)>,
-        progress: &'a dyn Progress,
-    ) -> Images<'a> {
-        let options = PrefetchOptions { threads, depth: 2 * threads };
-        Images {
-            loaded: Mutex::new(prefetch(dataset, &subject.preprocess, options)),
-            taken: AtomicUsize::new(position),
-            unreadable: Mutex::new(unreadable),
-            dataset,
-            shape: subject.sample.shape(),
-            progress,
-        }
-    }
-
+impl Images<'_> {
     fn iter(&self) -> impl Iterator<Item = ndarray::Array3<f32>> + Send + '_ {
         std::iter::from_fn(move || {
             loop {
-                if self.progress.cancelled() {
+                if self.progress.cancelled() || self.unreadable().len() > self.allowed {
                     return None;
                 }
                 let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).next()?;

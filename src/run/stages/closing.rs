@@ -104,7 +104,7 @@ fn html(desk: &Desk, subject: &Subject, results: &Results, summary: &Summary) ->
     calibration.extend([
         fact(
             "speed",
-            format!("{:.1} images/s on {} threads", summary.calibration.images_per_second, plan.threads),
+            format!("{:.1} images/s on {} threads", summary.calibration.images_per_second, subject.threads()),
         ),
         fact("peak memory", format!("{:.0} MB", summary.calibration.peak_rss_bytes as f64 / 1e6)),
     ]);

@@ -15,7 +15,7 @@ use super::verify::Optimized;
 use crate::engine::builtin;
 use crate::engine::{Engine, EngineName, Libraries, LoadOptions, Session};
 use crate::kernels::Isa;
-use crate::measure::{self, Settings, bottlenecks, host};
+use crate::measure::{self, Settings, bottlenecks};
 use crate::model::{Dim, Model, shapes};
 use crate::progress::Progress;
 use crate::project::atomic;
@@ -49,6 +49,8 @@ pub(in crate::run) struct Matrix<'a> {
     pub seconds: f64,
     pub latency_limit_ms: Option<f64>,
     pub layers: bool,
+    /// Bytes that measuring may take.
+    pub memory_bytes: u64,
 }
 
 /// The two models and what they are fed.
@@ -77,6 +79,7 @@ pub(in crate::run) fn run(
         seconds: plan.seconds,
         latency_limit_ms: plan.latency_limit_ms,
         layers: plan.layers,
+        memory_bytes: subject.memory.budget.bytes,
     };
     let file = desk.directory.file("performance.json");
     let models = Subjects {
@@ -340,7 +343,7 @@ impl Bench<'_> {
         let tensors = shapes::infer(self.models.parent, 1).unwrap_or_default();
         let elements: usize = tensors.values().map(|shape| shape.iter().product::<usize>()).sum();
         let per_image = (elements * size_of::<f32>() * streams).max(1) as u64;
-        let limits = [available_bytes(), host::memory_limit()];
+        let limits = [available_bytes(), Some(self.matrix.memory_bytes)];
         let memory = limits.into_iter().flatten().min().unwrap_or(u64::MAX);
         usize::try_from(memory / MEMORY_SHARE / per_image).unwrap_or(LARGEST_AUTO).clamp(1, LARGEST_AUTO)
     }

@@ -13,4 +13,5 @@ pub(super) mod recipe;
 pub(super) mod report;
 pub(super) mod sensitivity;
 pub(super) mod tradeoff;
+pub(super) mod unreadable;
 pub(super) mod verify;

@@ -6,11 +6,12 @@ use ndarray::Array3;
 
 use crate::dataset::{self, Dataset, DatasetSpec, PrefetchOptions, Preprocess, prefetch};
 use crate::model::simplify::simplify;
-use crate::model::{Dim, Model, check};
+use crate::model::{Dim, Model, ModelError, check};
 use crate::progress::Progress;
 use crate::quantize;
 use crate::run::RunError;
 use crate::run::events::Stage;
+use crate::run::memory::{self, Allowance, Budget};
 use crate::run::plan::Plan;
 use crate::run::worker::{Desk, StageError};
 
@@ -25,11 +26,18 @@ pub(in crate::run) struct Subject {
     /// The images to calibrate on.
     pub calibration: Dataset,
     pub preprocess: Preprocess,
+    /// What of the memory the run may take, and the threads that leaves.
+    pub memory: Allowance,
     /// A readable image of the calibration set, preprocessed.
     pub sample: Array3<f32>,
 }
 
 impl Subject {
+    /// Threads that calibrate and report.
+    pub fn threads(&self) -> usize {
+        self.memory.threads
+    }
+
     /// Class names by index; empty if there are none.
     pub fn classes(&self) -> &[String] {
         self.dataset.classes.as_deref().unwrap_or(&[])
@@ -60,7 +68,8 @@ pub(in crate::run) fn run(desk: &Desk) -> Result<Subject, RunError> {
 pub(in crate::run) fn prepare(plan: &Plan, progress: &dyn Progress) -> Result<Subject, StageError> {
     const STEPS: usize = 4;
     progress.step(0, STEPS, Some("model"));
-    let source = load(&plan.model.path)?;
+    let budget = Budget::of(plan);
+    let source = load_within(&plan.model.path, &budget)?;
     let simplified = simplify(&source)?.model;
     let mut parent = quantize::prepare(&simplified)?;
     parent.sha256.clone_from(&source.sha256);
@@ -92,13 +101,33 @@ pub(in crate::run) fn prepare(plan: &Plan, progress: &dyn Progress) -> Result<Su
     progress.step(3, STEPS, Some("preprocessing"));
     let sample = first_readable(&calibration, &preprocess)?;
     check_fit(&parent, &preprocess, &sample)?;
+    let memory = memory::allow(plan, &source, &parent, sample.len(), budget)?;
+    if memory.threads < plan.threads {
+        progress.warn(&format!(
+            "{} of {} threads are used, as more would take too much memory: {budget}",
+            memory.threads, plan.threads
+        ));
+    }
+    dataset::limit_decoding(memory.decoding);
     progress.step(STEPS, STEPS, None);
-    Ok(Subject { source, parent, dataset, calibration, preprocess, sample })
+    Ok(Subject { source, parent, dataset, calibration, preprocess, memory, sample })
 }
 
 /// Reads a model and checks that it is one for images and of known operators.
 pub(in crate::run) fn load(path: &Path) -> Result<Model, StageError> {
-    let model = Model::load(path)?;
+    usable(Model::load(path)?)
+}
+
+/// As [`load`], of a model that a run within `budget` can hold.
+fn load_within(path: &Path, budget: &Budget) -> Result<Model, StageError> {
+    let most = budget.largest_model();
+    match Model::load_within(path, most) {
+        Err(ModelError::TooLarge { bytes, .. }) => Err(memory::too_large(path, bytes, budget).into()),
+        model => usable(model?),
+    }
+}
+
+fn usable(model: Model) -> Result<Model, StageError> {
     check::supported(&model)?;
     model.image_input()?;
     Ok(model)

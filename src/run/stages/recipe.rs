@@ -64,7 +64,7 @@ pub(in crate::run) fn run(
     statistics: &Statistics,
     options: Options,
 ) -> Result<Recipe, RunError> {
-    let kitchen = Kitchen { subject, placement, statistics, threads: desk.plan.threads };
+    let kitchen = Kitchen { subject, placement, statistics, threads: subject.threads() };
     let auto = desk.plan.optimize.method == Method::Auto;
     let measures = auto || options.bias_correction == BiasCorrection::Sequential;
     let quantize = |progress: &dyn Progress| -> Result<(Options, Quantized, Option<Trial>), StageError> {

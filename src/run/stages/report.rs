@@ -9,7 +9,9 @@ use image::imageops::{FilterType, thumbnail};
 use image::{DynamicImage, RgbImage};
 
 use super::baseline::{Parent, batch_of};
+use super::calibrate;
 use super::prepare::{Subject, misfit};
+use super::unreadable::{self, Set, Unreadable};
 use super::verify::Optimized;
 use crate::dataset::{Dataset, PrefetchOptions, Preprocess, decode, prefetch};
 use crate::engine::{EngineName, LoadOptions, Session};
@@ -37,6 +39,7 @@ pub(in crate::run) fn run(
     subject: &Subject,
     parent: &Parent,
     optimized: &Optimized,
+    not_calibrated: &[(String, String)],
 ) -> Result<Evaluated, RunError> {
     let work = |progress: &dyn Progress| {
         let engine = desk.plan.reports_engine;
@@ -44,7 +47,7 @@ pub(in crate::run) fn run(
             EngineName::Builtin => None,
             other => {
                 let engine = other.open(&desk.plan.performance.libraries)?;
-                let options = LoadOptions { streams: desk.plan.threads, ..LoadOptions::default() };
+                let options = LoadOptions { streams: subject.threads(), ..LoadOptions::default() };
                 let load = |model| engine.load(model, &options);
                 Some([load(&subject.parent)?, load(&optimized.model)?])
             }
@@ -53,8 +56,25 @@ pub(in crate::run) fn run(
             Some([parent, optimized]) => [parent.as_ref(), optimized.as_ref()],
             None => [parent.session.as_ref(), optimized.session.as_ref()],
         };
-        let pair = Pair { parent, optimized: second, head: optimized.head, threads: desk.plan.threads };
-        let reports = evaluate(&pair, &subject.dataset, &subject.preprocess, &desk.plan.reports, progress)?;
+        let pair = Pair { parent, optimized: second, head: optimized.head, threads: subject.threads() };
+        let total = subject.dataset.items.len();
+        let share = desk.plan.dataset.max_unreadable;
+        let allowed = unreadable::allowed(share, total);
+        let kinds = &desk.plan.reports;
+        let reports = evaluate(&pair, &subject.dataset, &subject.preprocess, kinds, allowed, progress)?;
+        let own = reports.unreadable.iter().map(|u| Unreadable {
+            set: Set::Dataset,
+            image: u.image.clone(),
+            reason: u.reason.clone(),
+        });
+        let mut found: Vec<Unreadable> = own.collect();
+        let error = (found.len() > allowed && !progress.cancelled())
+            .then(|| unreadable::too_many(&subject.dataset.root, &found, total, share));
+        found.extend(calibrate::listed(not_calibrated));
+        unreadable::store(desk, found)?;
+        if let Some(error) = error {
+            return Err(error);
+        }
         let thumbnails = thumbnails(&reports, &subject.dataset);
         Ok(Evaluated { reports, thumbnails })
     };
@@ -76,12 +96,13 @@ pub(in crate::run) struct Pair<'a> {
     pub threads: usize,
 }
 
-/// Runs both models on each image of `dataset`.
+/// Runs both models on each image of `dataset`; ends early once more than `allowed` can't be read.
 pub(in crate::run) fn evaluate(
     pair: &Pair,
     dataset: &Dataset,
     preprocess: &Preprocess,
     kinds: &[Kind],
+    allowed: usize,
     progress: &dyn Progress,
 ) -> Result<Reports, StageError> {
     let outputs = pair.parent.outputs().iter().map(|o| o.name.clone()).collect();
@@ -92,16 +113,18 @@ pub(in crate::run) fn evaluate(
     // Reports name images relative to the dataset, so that they do not differ between machines.
     let folder = format!("{}/", dataset.root.display());
     let done = AtomicUsize::new(0);
+    let failed = AtomicUsize::new(0);
     let total = dataset.items.len();
     let shape = pair.parent.inputs().first().map_or(&[][..], |i| i.shape.get(1..).unwrap_or(&[]));
     let work = || -> Result<(), StageError> {
         let (mut parent, mut optimized) = (pair.parent.spawn()?, pair.optimized.spawn()?);
-        while !progress.cancelled() {
+        while !progress.cancelled() && failed.load(Ordering::Relaxed) <= allowed {
             let Some(loaded) = images.lock().unwrap_or_else(PoisonError::into_inner).next() else { break };
             let item = &dataset.items[loaded.index];
             let image = loaded.image.map_err(|error| error.to_string());
             match image.and_then(|image| misfit(&image, shape).map_or(Ok(image), Err)) {
                 Err(why) => {
+                    failed.fetch_add(1, Ordering::Relaxed);
                     let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
                     collector.push_failed(&item.name, item.label, &why.replace(&folder, ""));
                 }

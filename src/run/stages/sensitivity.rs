@@ -6,6 +6,7 @@ use super::calibrate::Calibrated;
 use super::prepare::Subject;
 use super::verify::Optimized;
 use crate::measure::LayerRow;
+use crate::model::csv_field;
 use crate::progress::Progress;
 use crate::quantize::{self, LayerSensitivity};
 use crate::run::RunError;
@@ -29,7 +30,7 @@ pub(in crate::run) fn run(
     performance: &Performance,
 ) -> Result<Vec<LayerSensitivity>, RunError> {
     let work = |progress: &dyn Progress| -> Result<Vec<LayerSensitivity>, StageError> {
-        let (placement, threads) = (&calibrated.placement, desk.plan.threads);
+        let (placement, threads) = (&calibrated.placement, subject.threads());
         let images = subject.some_calibration_images(IMAGES, threads);
         match quantize::sensitivity(&subject.parent, placement, &optimized.model, &images, threads, progress)
         {
@@ -56,8 +57,8 @@ fn csv(rows: &[LayerSensitivity], times: &[LayerRow]) -> String {
         let _ = write!(
             text,
             "{},{},{},{},{},{},{}\r\n",
-            quoted(&row.node),
-            quoted(&row.op_type),
+            csv_field(&row.node),
+            csv_field(&row.op_type),
             number(row.alone_db),
             number(row.in_place_db),
             number(parent),
@@ -66,11 +67,6 @@ fn csv(rows: &[LayerSensitivity], times: &[LayerRow]) -> String {
         );
     }
     text
-}
-
-fn quoted(field: &str) -> String {
-    let special = field.contains([',', '"', '\r', '\n']);
-    if special { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.into() }
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ fn search(
     progress: &dyn Progress,
 ) -> Result<(File, Placement, Quantized), StageError> {
     let started = Instant::now();
-    let judge = judge(desk, subject, parent, progress)?;
+    let judge = judge(subject, parent, progress)?;
     let bench = Bench { subject, calibrated };
     let before = judge.score(&calibrated.model, progress)?;
     let metric = if before.top1.is_some() { DropMetric::Top1 } else { DropMetric::Agreement };
@@ -130,7 +130,7 @@ fn search(
             let within = before.drop().is_some_and(|drop| drop <= limit);
             let (optimized_us, ranking) = match within {
                 true => (0.0, Vec::new()),
-                false => bench.rank(desk, parent, &out_of_time, progress)?,
+                false => bench.rank(parent, &out_of_time, progress)?,
             };
             let (schema, images) = (SCHEMA.to_string(), judge.len());
             let (points, best, ended) = (Vec::new(), None, None);
@@ -163,13 +163,8 @@ fn search(
 }
 
 /// Images of the dataset, spread evenly, as many as memory is set aside for.
-fn judge(
-    desk: &Desk,
-    subject: &Subject,
-    parent: &Parent,
-    progress: &dyn Progress,
-) -> Result<Judge, StageError> {
-    let threads = desk.plan.threads;
+fn judge(subject: &Subject, parent: &Parent, progress: &dyn Progress) -> Result<Judge, StageError> {
+    let threads = subject.threads();
     let bytes = subject.sample.len() * size_of::<f32>();
     let part = subject.dataset.subset((MOST_BYTES / bytes.max(1)).max(1));
     let mut images = Vec::new();
@@ -249,12 +244,11 @@ impl Bench<'_> {
     /// How harmful each INT8 layer is, and what it saves; and the time of an inference.
     fn rank(
         &self,
-        desk: &Desk,
         parent: &Parent,
         out_of_time: &dyn Fn() -> bool,
         progress: &dyn Progress,
     ) -> Result<(f64, Vec<Candidate>), StageError> {
-        let threads = desk.plan.threads;
+        let threads = self.subject.threads();
         let images = self.subject.some_calibration_images(RANKED_ON, threads);
         let images: Vec<_> = images.into_iter().map(|image| (image, None)).collect();
         let head = head_of(parent.session.as_ref(), &first_outputs(parent, &images)?);

@@ -97,7 +97,7 @@ fn a_corrupt_image_among_good_ones_is_listed_and_counted_and_the_run_goes_on() {
         let name = if name.ends_with(".jpg") { "a_corrupt.jpg" } else { "tiny_05x.png" };
         fs::copy(fixture(file), workspace.path("images").join(name)).unwrap();
     }
-    let done = workspace.run(&[]);
+    let done = workspace.run(&["--set", "dataset.max_unreadable=0.2"]);
     assert_eq!(done.code, Some(0), "{done}");
     assert!(done.stderr.contains("2 of 18 calibration images can't be read"), "{done}");
     assert!(done.stderr.contains("2 of 18 images can't be read and count in no report"), "{done}");
@@ -143,7 +143,7 @@ fn images_of_other_sizes_than_the_first_do_not_stop_the_run() {
         image.save(workspace.path("images").join(name)).unwrap();
     }
     workspace.set_dataset("dataset: {path: images}");
-    let done = workspace.run(&["--set", "preprocess={scale: 0.0039}"]);
+    let done = workspace.run(&["--set", "preprocess={scale: 0.0039}", "--set", "dataset.max_unreadable=0.4"]);
     assert_eq!(done.code, Some(0), "{done}");
     let summary = workspace.summary();
     assert_eq!(summary["calibration"]["images"], 2);
@@ -169,4 +169,81 @@ fn every_format_of_image_runs() {
     let summary = with_files(&files).passes(&[]);
     assert_eq!(summary["reports"]["predictions"]["images"], files.len());
     assert_eq!(summary["reports"]["unreadable"].as_array().unwrap().len(), 0);
+}
+
+/// A folder with the 16 images of the tiny model and `broken` files that are none.
+fn with_broken(broken: usize) -> Workspace {
+    let workspace = Workspace::tiny_with_images();
+    for number in 0..broken {
+        let bytes: &[u8] = if number % 2 == 0 { b"" } else { b"\xff\xd8\xff\xe0 cut short" };
+        fs::write(workspace.path(&format!("images/broken_{number:04}.jpg")), bytes).unwrap();
+    }
+    workspace
+}
+
+fn listed(workspace: &Workspace) -> Vec<String> {
+    let list = String::from_utf8(workspace.output("unreadable.csv")).unwrap();
+    list.lines().map(String::from).collect()
+}
+
+#[test]
+fn hundreds_of_broken_images_are_listed_and_counted_if_so_many_are_allowed() {
+    let workspace = with_broken(400);
+    workspace.set_dataset("dataset: {path: images, max_unreadable: 0.97}");
+    let done = workspace.run(&["--set", "optimize.subset_size=1000"]);
+    assert_eq!(done.code, Some(0), "{done}");
+    assert!(done.stderr.contains("400 of 416 images can't be read and count in no report"), "{done}");
+    let summary = workspace.summary();
+    assert_eq!(summary["calibration"]["images"], 16);
+    assert_eq!(summary["reports"]["predictions"]["unreadable"], 400);
+    let rows = listed(&workspace);
+    assert_eq!((rows[0].as_str(), rows.len()), ("set,image,reason", 801));
+    assert_eq!(rows.iter().filter(|row| row.starts_with("calibration,broken_")).count(), 400);
+    assert!(
+        rows.iter()
+            .any(|row| row.starts_with("dataset,broken_0000.jpg,") && row.contains("the file is empty"))
+    );
+}
+
+#[test]
+fn a_run_stops_once_more_than_the_share_are_unreadable() {
+    let workspace = with_broken(400);
+    let done = workspace.run(&["--set", "optimize.subset_size=1000"]);
+    assert_eq!(done.code, Some(1), "{done}");
+    let error = done.error();
+    assert!(
+        error.contains("statistics: ") && error.contains("42 of 416 images can't be read so far"),
+        "{error}"
+    );
+    assert!(
+        error.contains("more than dataset.max_unreadable (0.1) allows; unreadable.csv lists them"),
+        "{error}"
+    );
+    assert_eq!(listed(&workspace).len(), 43);
+    assert!(!workspace.path("out/model.int8.onnx").exists());
+    // The images to calibrate on are good ones, those of the reports are not.
+    workspace.copy_images("good");
+    let own = ["--force", "--set", "optimize.dataset={path: good}"];
+    let done = workspace.run(&own);
+    assert_eq!(done.code, Some(1), "{done}");
+    assert!(
+        done.error().contains("report: ") && done.error().contains("of 416 images can't be read"),
+        "{done}"
+    );
+    assert!(listed(&workspace)[1].starts_with("dataset,broken_"), "{:?}", listed(&workspace));
+    assert!(workspace.path("out/model.int8.onnx").exists(), "what was finished stays");
+    // Mended, the list of the earlier run goes.
+    fs::remove_dir_all(workspace.path("images")).unwrap();
+    workspace.copy_images("images");
+    let resumed = workspace.run(&["--resume", "--set", "optimize.dataset={path: good}"]);
+    assert_eq!(resumed.code, Some(0), "{resumed}");
+    assert!(!workspace.path("out/unreadable.csv").exists());
+}
+
+#[test]
+fn a_share_that_is_none_is_an_error_of_the_run_file() {
+    let workspace = Workspace::tiny();
+    let done = workspace.run(&["--set", "dataset.max_unreadable=5"]);
+    assert_eq!(done.code, Some(2), "{done}");
+    assert!(done.error().contains("'dataset.max_unreadable' is 5"), "{done}");
 }

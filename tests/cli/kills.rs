@@ -28,20 +28,6 @@ const RESULTS: [&str; 8] = [
     "checkpoint",
 ];
 
-fn workspace() -> Workspace {
-    let workspace = Workspace::tiny();
-    fs::create_dir(workspace.path("many")).unwrap();
-    for name in names(&fixture("tiny/images")) {
-        let bytes = fs::read(fixture("tiny/images").join(&name)).unwrap();
-        for copy in 0..COPIES {
-            fs::write(workspace.path("many").join(format!("{copy:03}_{name}")), &bytes).unwrap();
-        }
-    }
-    workspace.add("optimize: {dataset: {path: many}, subset_size: 100000}");
-    workspace.add("threads: 1");
-    workspace
-}
-
 fn results(workspace: &Workspace) -> Vec<Vec<u8>> {
     RESULTS.iter().map(|name| workspace.output(name)).collect()
 }
@@ -57,7 +43,7 @@ fn random(seed: u64) -> f64 {
 #[test]
 fn a_run_killed_at_any_moment_ends_in_the_bytes_of_an_undisturbed_one() {
     let kills = std::env::var("CALIB8_KILLS").map_or(KILLS, |number| number.parse().unwrap());
-    let workspace = workspace();
+    let workspace = Workspace::long(COPIES);
     workspace.passes(&[]);
     let lines = || fs::read_to_string(workspace.path("out/events.jsonl")).unwrap_or_default().lines().count();
     let whole = lines();

@@ -16,21 +16,6 @@ const COPIES: usize = 150;
 /// Files that must not depend on whether a run was stopped.
 const RESULTS: [&str; 4] = ["model.int8.onnx", "manifest.json", "predictions.csv", "tensor_distance.csv"];
 
-/// A run that calibrates on many images, with one thread, and reports on few.
-fn long_run() -> Workspace {
-    let workspace = Workspace::tiny();
-    fs::create_dir(workspace.path("many")).unwrap();
-    for name in names(&fixture("tiny/images")) {
-        let bytes = fs::read(fixture("tiny/images").join(&name)).unwrap();
-        for copy in 0..COPIES {
-            fs::write(workspace.path("many").join(format!("{copy:03}_{name}")), &bytes).unwrap();
-        }
-    }
-    workspace.add("optimize: {dataset: {path: many}, subset_size: 100000}");
-    workspace.add("threads: 1");
-    workspace
-}
-
 fn results(workspace: &Workspace) -> Vec<Vec<u8>> {
     RESULTS.iter().map(|name| workspace.output(name)).collect()
 }
@@ -91,7 +76,7 @@ fn lines_of_log(workspace: &Workspace) -> Vec<Value> {
 /// The whole walk in one test, as making the long run is what takes time.
 #[test]
 fn a_run_that_was_stopped_goes_on_to_the_same_bytes() {
-    let workspace = long_run();
+    let workspace = Workspace::long(COPIES);
     workspace.passes(&[]);
     let undisturbed = results(&workspace);
 

@@ -97,6 +97,21 @@ impl Workspace {
         workspace
     }
 
+    /// As [`Workspace::tiny`], calibrating with one thread on so many copies of each image.
+    pub fn long(copies: usize) -> Workspace {
+        let workspace = Workspace::tiny();
+        fs::create_dir(workspace.path("many")).unwrap();
+        for name in names(&fixture("tiny/images")) {
+            let bytes = fs::read(fixture("tiny/images").join(&name)).unwrap();
+            for copy in 0..copies {
+                fs::write(workspace.path("many").join(format!("{copy:03}_{name}")), &bytes).unwrap();
+            }
+        }
+        workspace.add("optimize: {dataset: {path: many}, subset_size: 100000}");
+        workspace.add("threads: 1");
+        workspace
+    }
+
     /// Copies the images of the tiny model into a folder of this one.
     pub fn copy_images(&self, folder: &str) {
         fs::create_dir_all(self.path(folder)).unwrap();

@@ -207,6 +207,7 @@ pub(crate) fn warn(message: &str) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -5,7 +5,7 @@
 //! `models` and `images` hold the cases that people have thought of. What is done with the bytes is in
 //! `tests/fuzz/entries.rs`, which the fuzz targets share.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod damage;
 #[path = "../fuzz/entries.rs"]

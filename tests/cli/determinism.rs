@@ -17,7 +17,7 @@ const RESULTS: [&str; 6] = [
     "tensor_distance.json",
 ];
 /// Images of the larger model: the slowest tier runs them too.
-const IMAGES: usize = 10;
+const IMAGES: usize = 6;
 
 /// The tiny model, and the classifier that comes with calib8.
 fn workspaces() -> [(&'static str, Workspace); 2] {

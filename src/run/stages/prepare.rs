@@ -69,6 +69,8 @@ pub(in crate::run) fn prepare(plan: &Plan, progress: &dyn Progress) -> Result<Su
     const STEPS: usize = 4;
     progress.step(0, STEPS, Some("model"));
     let budget = Budget::of(plan);
+    // Until it is known what the model takes, an image may have half.
+    dataset::limit_decoding(budget.bytes / 2);
     let source = load_within(&plan.model.path, &budget)?;
     let simplified = simplify(&source)?.model;
     let mut parent = quantize::prepare(&simplified)?;

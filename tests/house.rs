@@ -52,6 +52,23 @@ fn unsafe_stays_at_home() {
 }
 
 #[test]
+fn nothing_here_speaks_to_the_network() {
+    let wrong: Vec<String> = sources()
+        .into_iter()
+        .filter(|(_, text)| {
+            ["std::net", "core::net", "tokio::net"].iter().any(|path| code_of(text).contains(path))
+        })
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert!(wrong.is_empty(), "no sockets: {wrong:?}");
+    // Nor do the crates that are built in: these are what others speak through.
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let speaks = ["hyper", "reqwest", "ureq", "curl", "socket2", "rustls", "openssl", "native-tls", "h2"];
+    let found: Vec<_> = speaks.iter().filter(|name| lock.contains(&format!("name = \"{name}\"\n"))).collect();
+    assert!(found.is_empty(), "crates that speak to the network: {found:?}");
+}
+
+#[test]
 fn files_stay_short() {
     for (path, text) in sources() {
         let lines = text.lines().count();

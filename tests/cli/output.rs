@@ -174,3 +174,21 @@ fn standard_output_on_a_full_disk_is_an_error() {
         assert!(done.error().contains("No space left on device"), "{arguments:?}: {done}");
     }
 }
+
+#[test]
+fn files_are_made_with_the_umask_of_the_user() {
+    use std::os::unix::fs::PermissionsExt;
+    let workspace = Workspace::tiny();
+    let binary = env!("CARGO_BIN_EXE_calib8");
+    let script = format!("umask 027; exec '{binary}' run run.yaml");
+    let mut command = Command::new("sh");
+    let done =
+        command.args(["-c", &script]).current_dir(workspace.root()).envs(workspace.home()).output().unwrap();
+    let done = Done::of(&done);
+    assert_eq!(done.code, Some(0), "{done}");
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&workspace.path("out")), 0o750);
+    for name in names(&workspace.path("out")) {
+        assert_eq!(mode(&workspace.path("out").join(&name)), 0o640, "{name}");
+    }
+}

@@ -94,7 +94,7 @@ fn unkind_names_reach_neither_terminal_nor_page_raw() {
         let from = if at == 1 { "tiny/images/tiny_01.png" } else { "odd/not_an_image.png" };
         fs::copy(fixture(from), workspace.path("images").join(name)).unwrap();
     }
-    let done = workspace.run(&[]);
+    let done = workspace.run(&["--set", "dataset.max_unreadable=0.2"]);
     assert_eq!(done.code, Some(0), "{done}");
     assert!(!done.stderr.contains('\u{1b}') && !done.stdout.contains('\u{1b}'), "{done}");
     let page = String::from_utf8(workspace.output("report.html")).unwrap();

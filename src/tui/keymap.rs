@@ -25,6 +25,40 @@ impl Key {
     pub fn char(c: char) -> Self {
         Key { code: KeyCode::Char(c), ctrl: false, alt: false }
     }
+
+    /// The keys behind bytes that were read from a terminal: characters, control characters, arrows. Other
+    /// sequences are passed over: this is for the moment before crossterm reads.
+    pub fn typed(bytes: &[u8]) -> Vec<Key> {
+        let plain = |code| Key { code, ctrl: false, alt: false };
+        let text = String::from_utf8_lossy(bytes);
+        let mut chars = text.chars().peekable();
+        let mut keys = Vec::new();
+        while let Some(c) = chars.next() {
+            keys.push(match c {
+                '\x1b' if chars.next_if(|next| matches!(next, '[' | 'O')).is_some() => {
+                    let last = chars.by_ref().find(|c| matches!(c, '@'..='~'));
+                    match last {
+                        Some('A') => plain(KeyCode::Up),
+                        Some('B') => plain(KeyCode::Down),
+                        Some('C') => plain(KeyCode::Right),
+                        Some('D') => plain(KeyCode::Left),
+                        _ => continue,
+                    }
+                }
+                '\x1b' => plain(KeyCode::Esc),
+                '\r' | '\n' => plain(KeyCode::Enter),
+                '\t' => plain(KeyCode::Tab),
+                '\x7f' => plain(KeyCode::Backspace),
+                '\x01'..='\x1a' => {
+                    let letter = char::from(b'a' + c as u8 - 1);
+                    Key { code: KeyCode::Char(letter), ctrl: true, alt: false }
+                }
+                c if c.is_control() => continue,
+                c => Key::char(c),
+            });
+        }
+        keys
+    }
 }
 
 impl From<KeyEvent> for Key {
@@ -212,6 +246,16 @@ mod tests {
             assert!(text.parse::<Key>().is_err(), "{text}");
         }
         assert_eq!("ctrl-l".parse::<Key>().unwrap().to_string(), "Ctrl-L");
+    }
+
+    #[test]
+    fn keys_are_found_in_what_a_terminal_sends() {
+        let shown = |bytes| Key::typed(bytes).iter().map(Key::to_string).collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            shown(b"4j\r\x03\x1b[A\x1b[5~\x1bOB\xc3\xa9\x7f\x1b"),
+            "4 j Enter Ctrl-C \u{2191} \u{2193} é Backspace Esc"
+        );
+        assert_eq!(shown(b"\x1b[?1u"), "");
     }
 
     #[test]

@@ -98,11 +98,9 @@ pub fn open(folder: Option<&Path>, run: Option<&Path>) -> Result<End, TuiError> 
     let exit = {
         let _guard = terminal::Guard::enter()?;
         runtime::run(&mut app, Pace::of_environment(variable), terminal::synchronized(variable), || {
-            image::detect::detect(
-                variable,
-                io::stdout().is_terminal(),
-                &mut image::detect::Terminal::default(),
-            )
+            let mut terminal = image::detect::Terminal::of_environment(variable);
+            let decision = image::detect::detect(variable, io::stdout().is_terminal(), &mut terminal);
+            (decision, terminal.typed())
         })
     };
     let exit = match exit {

@@ -15,6 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::app::{App, Exit, Level, Notice};
 use super::image::{self, Decision, Protocol};
+use super::keymap::Key;
 use super::message::{Effect, Mailer, Msg};
 use super::pace::{Due, Pace};
 use super::snapshot;
@@ -23,11 +24,17 @@ use super::terminal::{self, Screen};
 use super::update::{start, update};
 use super::view::view;
 
-/// Runs the workbench until it ends; the terminal is taken. `decide` asks it how it shows images.
+/// Runs the workbench until it ends; the terminal is taken. `decide` asks it how it shows images, and gives the
+/// keys that were pressed meanwhile.
 ///
 /// # Errors
 /// The terminal or a signal handler failed.
-pub fn run(app: &mut App, pace: Pace, sync: bool, decide: impl FnOnce() -> Decision) -> io::Result<Exit> {
+pub fn run(
+    app: &mut App,
+    pace: Pace,
+    sync: bool,
+    decide: impl FnOnce() -> (Decision, Vec<Key>),
+) -> io::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exit = runtime.block_on(Loop::run(app, pace, sync, decide));
     // Effects that are still at work on their threads have nobody to answer to.
@@ -83,7 +90,7 @@ impl Loop<'_> {
         app: &mut App,
         pace: Pace,
         sync: bool,
-        decide: impl FnOnce() -> Decision,
+        decide: impl FnOnce() -> (Decision, Vec<Key>),
     ) -> io::Result<Exit> {
         let mut signals = Signals::listen()?;
         let (sender, mut inbox) = unbounded_channel();
@@ -104,12 +111,21 @@ impl Loop<'_> {
         let effects = start(this.app);
         this.execute(effects)?;
         // Before anybody else reads from the terminal, whose answers would be taken for keys.
-        this.app.images.decision = decide();
+        let (decision, typed) = decide();
+        this.app.images.decision = decision;
         let Decision { protocol, reason } = &this.app.images.decision;
         let text = format!("images: {protocol}, since {reason}");
         this.app.messages.push(Notice { level: Level::Done, text, at: Duration::ZERO });
+        for key in typed {
+            this.due.key();
+            let effects = update(this.app, Msg::Key(key));
+            this.execute(effects)?;
+        }
         let mut events = EventStream::new();
         loop {
+            if let Some(exit) = this.app.exit {
+                return Ok(exit);
+            }
             let woken = this.wait(&mut signals, &mut events, &mut inbox).await;
             this.app.now = this.started.elapsed();
             let effects = match woken {
@@ -138,9 +154,6 @@ impl Loop<'_> {
                 Woken::Nothing => continue,
             };
             this.execute(effects)?;
-            if let Some(exit) = this.app.exit {
-                return Ok(exit);
-            }
         }
     }
 

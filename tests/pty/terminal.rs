@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
@@ -16,6 +17,7 @@ pub struct Terminal {
     child: Box<dyn Child + Send + Sync>,
     master: Option<Box<dyn MasterPty + Send>>,
     writer: Option<Box<dyn Write + Send>>,
+    reader: JoinHandle<()>,
     seen: Arc<Mutex<(vt100::Parser, Vec<u8>)>>,
 }
 
@@ -50,7 +52,7 @@ impl Terminal {
         let seen = Arc::new(Mutex::new((parser, Vec::new())));
         let mut reader = pair.master.try_clone_reader().unwrap();
         let into = Arc::clone(&seen);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(count) = reader.read(&mut buffer) {
                 if count == 0 {
@@ -62,7 +64,7 @@ impl Terminal {
             }
         });
         let writer = Some(pair.master.take_writer().unwrap());
-        Terminal { child, master: Some(pair.master), writer, seen }
+        Terminal { child, master: Some(pair.master), writer, reader, seen }
     }
 
     /// Everything that was sent.
@@ -113,9 +115,10 @@ impl Terminal {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                // What was written last is still on its way.
-                std::thread::sleep(Duration::from_millis(200));
-                return status.exit_code();
+                // What was written last is still on its way; nothing comes after the end of the program.
+                if self.reader.is_finished() {
+                    return status.exit_code();
+                }
             }
             assert!(start.elapsed() < PATIENCE, "it does not end:\n{}", self.screen());
             std::thread::sleep(Duration::from_millis(10));

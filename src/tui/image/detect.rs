@@ -2,6 +2,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
+
+use super::ask;
+use crate::tui::keymap::Key;
+
+/// How long a terminal may take to answer, unless `CALIB8_TERMINAL_SECONDS` says otherwise.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How an image gets onto the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,9 +84,13 @@ impl Decision {
 /// What can be asked of a terminal. Each question but that for iTerm2 is sent to it, so none is asked that
 /// is not needed.
 pub trait Probe {
-    /// Whether it answers at all, within two seconds. Only then may [`Probe::kitty`] and [`Probe::sixel`]
-    /// be asked.
+    /// Whether it answers at all, within [`Probe::patience`]. Only then may [`Probe::kitty`] and
+    /// [`Probe::sixel`] be asked.
     fn answers(&mut self) -> bool;
+    /// How long an answer is waited for.
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
     /// Whether viuer knows it as one with inline images.
     fn iterm2(&mut self) -> bool;
     /// Whether it takes kitty's graphics.
@@ -127,7 +138,11 @@ pub fn detect(variable: impl Fn(&str) -> String, is_terminal: bool, probe: &mut 
         return Decision::new(Protocol::Iterm2, "the environment names a terminal with inline images");
     }
     if !probe.answers() {
-        return Decision::new(Protocol::Blocks, "the terminal did not answer within 2 s");
+        let seconds = probe.patience().as_secs_f64();
+        let reason = format!(
+            "the terminal did not answer within {seconds} s; CALIB8_TERMINAL_SECONDS=10 waits longer"
+        );
+        return Decision::new(Protocol::Blocks, reason);
     }
     if probe.kitty() {
         return Decision::new(Protocol::Kitty, "the terminal says so");
@@ -156,15 +171,39 @@ fn asked_for(protocol: Protocol, probe: &mut impl Probe) -> Decision {
 }
 
 /// Asks the terminal of this process, which must be in raw mode, with nobody else reading from it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Terminal {
+    patience: Duration,
     answers: Option<bool>,
+    typed: Vec<u8>,
+}
+
+impl Terminal {
+    /// Waits for an answer as long as `CALIB8_TERMINAL_SECONDS` says; `variable` reads the environment.
+    pub fn of_environment(variable: impl Fn(&str) -> String) -> Terminal {
+        let seconds = variable("CALIB8_TERMINAL_SECONDS").parse().ok();
+        let patience = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        Terminal { patience: patience.unwrap_or(PATIENCE), answers: None, typed: Vec::new() }
+    }
+
+    /// The keys that were pressed before the answer came.
+    pub fn typed(&self) -> Vec<Key> {
+        Key::typed(&self.typed)
+    }
 }
 
 impl Probe for Terminal {
     fn answers(&mut self) -> bool {
-        // crossterm's only query with a time-out that ends in DA1, which every terminal knows.
-        *self.answers.get_or_insert_with(|| crossterm::terminal::supports_keyboard_enhancement().is_ok())
+        if let Some(answers) = self.answers {
+            return answers;
+        }
+        let answer = ask::device_attributes(self.patience).unwrap_or_default();
+        self.typed = answer.typed;
+        *self.answers.insert(answer.came)
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
     }
 
     fn iterm2(&mut self) -> bool {

@@ -14,13 +14,14 @@
 //!
 //! | trap | here |
 //! |---|---|
-//! | its queries wait for ever on a terminal that does not answer | asked only after the terminal has answered a query with a time-out ([`detect`]) |
+//! | its queries wait for ever on a terminal that does not answer | asked only after the terminal has answered a query with a time-out (`ask`, [`detect`]) |
 //! | with files that kitty reads, each print reads standard input | no folder for temporary files: kitty is always sent the pixels |
 //! | an image of one chunk is never finished | never less than 32 × 32 pixels ([`picture`]) |
 //! | what ends on the last row scrolls the screen | refused ([`slot`]) |
 //! | images have no number | all are deleted, as there is only one |
 //! | kitty stretches, iTerm2 leaves borders, sixel takes cells for 6 × 12 | the cells are chosen for the picture ([`picture`]) |
 
+mod ask;
 pub mod blocks;
 pub mod detect;
 pub mod picture;

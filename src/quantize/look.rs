@@ -25,14 +25,14 @@ pub struct Look {
     pub range: (f32, f32),
 }
 
-/// A look at the tensor with the given number, counted around. `None` if nothing can be said of it.
-pub fn look(
-    placement: &Placement,
-    statistics: &Statistics,
-    options: &Options,
-    number: usize,
-) -> Option<Look> {
+/// A look at the tensor with the given number, counted around, whose statistics are in parts. `None` if nothing
+/// can be said of it.
+pub fn look(placement: &Placement, parts: &[&Statistics], options: &Options, number: usize) -> Option<Look> {
     let tensor = placement.tensors.get(number.checked_rem(placement.tensors.len())?)?;
+    let mut statistics = Statistics::default();
+    for part in parts.iter().filter_map(|part| part.tensor(&tensor.name)) {
+        statistics.entry(&tensor.name).merge(part);
+    }
     let found = statistics.finite(&tensor.name).ok()?;
     let (low, high) = found.extremes();
     let (from, to) = range::choose(found, options.range, tensor.bounds, options.preset);

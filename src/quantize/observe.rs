@@ -12,14 +12,17 @@ use crate::engine::{Runner, Session, Value};
 use crate::progress::Progress;
 
 /// How to observe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ObserveOptions {
+#[derive(Clone, Copy)]
+pub struct ObserveOptions<'a> {
     /// Streams that run at the same time.
     pub threads: usize,
     /// Images in all, those of an earlier part included: for the progress, not a limit.
     pub total: usize,
     /// Images after which the statistics so far are handed out; 0 for never.
     pub checkpoint_every: usize,
+    /// Shown the statistics after every image, in parts that nobody has put together: for a look from time to time.
+    /// Called by all threads, and must not keep them waiting.
+    pub peek: &'a (dyn Fn(&[&Statistics]) + Sync),
 }
 
 impl Placement {
@@ -53,7 +56,7 @@ pub fn observe(
     placement: &Placement,
     images: impl Iterator<Item = Array3<f32>> + Send,
     start: Statistics,
-    options: ObserveOptions,
+    options: ObserveOptions<'_>,
     progress: &dyn Progress,
     mut checkpoint: impl FnMut(&Statistics),
 ) -> Result<Statistics, QuantizeError> {
@@ -69,7 +72,17 @@ pub fn observe(
             0 => u64::MAX,
             n => statistics.images().saturating_add(n as u64),
         };
-        let shared = Shared { session, placement, sources: &sources, images: &images, limit, done: &done };
+        let (before, peek) = (&statistics, options.peek);
+        let shared = Shared {
+            session,
+            placement,
+            sources: &sources,
+            images: &images,
+            limit,
+            done: &done,
+            before,
+            peek,
+        };
         let parts: Vec<Result<Statistics, QuantizeError>> = std::thread::scope(|scope| {
             let shared = &shared;
             let handles: Vec<_> = runners
@@ -112,6 +125,8 @@ struct Shared<'a, I> {
     images: &'a Mutex<I>,
     limit: u64,
     done: &'a AtomicU64,
+    before: &'a Statistics,
+    peek: &'a (dyn Fn(&[&Statistics]) + Sync),
 }
 
 impl<I: Iterator<Item = Array3<f32>>> Shared<'_, I> {
@@ -142,6 +157,7 @@ impl<I: Iterator<Item = Array3<f32>>> Shared<'_, I> {
                 statistics.entry(&tensor.name).observe(value.as_slice(), value.shape(), tensor.channel_axis);
             }
             statistics.count_image();
+            (self.peek)(&[self.before, &statistics]);
             progress.step(index as usize + 1, total, None);
         }
         Ok(statistics)
@@ -187,8 +203,8 @@ mod tests {
         Array3::from_shape_fn((2, 4, 4), |(c, y, x)| ((c * 5 + y * 3 + x + seed * 7) % 11) as f32 / 5.0 - 1.0)
     }
 
-    fn options(threads: usize, checkpoint_every: usize) -> ObserveOptions {
-        ObserveOptions { threads, total: 7, checkpoint_every }
+    fn options(threads: usize, checkpoint_every: usize) -> ObserveOptions<'static> {
+        ObserveOptions { threads, total: 7, checkpoint_every, peek: &|_| {} }
     }
 
     #[test]
@@ -205,6 +221,21 @@ mod tests {
         assert_eq!(serde_json::to_string(&whole).unwrap(), serde_json::to_string(&rest).unwrap());
         assert_eq!(whole.images(), 7);
         assert!(placement.tensors.iter().all(|t| whole.tensor(&t.name).unwrap().images() == 7));
+    }
+
+    #[test]
+    fn one_who_peeks_sees_every_image_once_it_is_counted() {
+        let (placement, session) = session();
+        let seen = Mutex::new(Vec::new());
+        let peek = |parts: &[&Statistics]| {
+            let images = parts.iter().map(|part| part.images()).sum::<u64>();
+            seen.lock().unwrap().push(images);
+        };
+        let options = ObserveOptions { peek: &peek, ..options(1, 2) };
+        let images = (0..7).map(image);
+        let start = Statistics::default();
+        observe(session.as_ref(), &placement, images, start, options, &Silent, |_| {}).unwrap();
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub(super) fn quantized_with(
     let session = Builtin.load(model, &LoadOptions { extra_outputs, ..LoadOptions::default() }).unwrap();
     let shape = session.inputs()[0].shape.clone();
     let images = (0..6).map(move |i| image(&shape, i));
-    let observing = ObserveOptions { threads, total: 6, checkpoint_every: 0 };
+    let observing = ObserveOptions { threads, total: 6, checkpoint_every: 0, peek: &|_| {} };
     let statistics =
         observe(session.as_ref(), &placement, images, Statistics::default(), observing, &Silent, |_| {})
             .unwrap();

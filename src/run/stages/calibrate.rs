@@ -26,7 +26,7 @@ use crate::run::worker::{Desk, StageError};
 /// Images between two checkpoints.
 const CHECKPOINT_EVERY: usize = 64;
 /// The shortest time between two looks at a tensor.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Name of the model that is made.
 pub(in crate::run) const MODEL_FILE: &str = "model.int8.onnx";
 
@@ -151,11 +151,11 @@ fn observe(
     let plain = Builtin.load(&subject.parent, &LoadOptions::default())?;
     let extra_outputs = placement.observed(&names(plain.inputs()), &names(plain.outputs()));
     let session = Builtin.load(&subject.parent, &LoadOptions { extra_outputs, ..LoadOptions::default() })?;
-    let options = ObserveOptions { threads, total, checkpoint_every: CHECKPOINT_EVERY };
+    let looks = Looks::new(desk, placement);
+    let peek = |parts: &[&Statistics]| looks.peek(parts);
+    let options = ObserveOptions { threads, total, checkpoint_every: CHECKPOINT_EVERY, peek: &peek };
     let mut write_error = None;
-    let mut looks = Looks::new(desk, placement);
     let save = |statistics: &Statistics| {
-        looks.show(statistics);
         let checkpoint = images.checkpoint(&key, statistics.clone());
         let written =
             checkpoint.to_bytes().map_err(StageError::from).and_then(|b| Ok(atomic::write(&file, &b)?));
@@ -189,7 +189,6 @@ fn observe(
             unreadable.len()
         ));
     }
-    looks.show(&statistics);
     let checkpoint = images.checkpoint(&key, statistics);
     atomic::write(&file, &checkpoint.to_bytes()?)?;
     Ok(checkpoint)
@@ -205,29 +204,37 @@ pub(in crate::run) fn listed(unreadable: &[(String, String)]) -> Vec<Unreadable>
     unreadable.iter().map(row).collect()
 }
 
-/// Shows one tensor after another while statistics are collected, at most one in [`LOOK_EVERY`].
+/// Shows one tensor after another while statistics are collected, one in [`LOOK_EVERY`].
 struct Looks<'a> {
     desk: &'a Desk<'a>,
     placement: &'a Placement,
     options: Options,
+    turn: Mutex<Turn>,
+}
+
+/// Which tensor is next, and when the last one was shown.
+#[derive(Default)]
+struct Turn {
     next: usize,
     last: Option<Instant>,
 }
 
 impl<'a> Looks<'a> {
     fn new(desk: &'a Desk<'a>, placement: &'a Placement) -> Looks<'a> {
-        Looks { desk, placement, options: options(desk.plan), next: 0, last: None }
+        Looks { desk, placement, options: options(desk.plan), turn: Mutex::default() }
     }
 
-    fn show(&mut self, statistics: &Statistics) {
-        if self.last.is_some_and(|last| last.elapsed() < LOOK_EVERY) {
+    fn peek(&self, parts: &[&Statistics]) {
+        // While one thread looks, the others have better things to do.
+        let Ok(mut turn) = self.turn.try_lock() else { return };
+        if turn.last.is_some_and(|last| last.elapsed() < LOOK_EVERY) {
             return;
         }
-        if let Some(look) = quantize::look(self.placement, statistics, &self.options, self.next) {
+        if let Some(look) = quantize::look(self.placement, parts, &self.options, turn.next) {
             self.desk.emit(Event::Observed(look));
-            self.last = Some(Instant::now());
+            turn.last = Some(Instant::now());
         }
-        self.next += 1;
+        turn.next += 1;
     }
 }
 

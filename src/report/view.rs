@@ -1,7 +1,5 @@
 //! Which rows of a table are shown, and in which order.
 
-use std::cmp::Ordering;
-
 use super::filter::Filter;
 use super::{Cell, Sheet};
 
@@ -38,8 +36,7 @@ impl View {
         let mut rows: Vec<u32> = (0..all).filter(shown).collect();
         if let Some(sort) = self.sort {
             let places = places_of_classes(sheet.classes());
-            let cell = |row: &u32| sheet.cell(*row as usize, sort.column);
-            rows.sort_by(|a, b| order(cell(a), cell(b), sort.ascending, &places));
+            rows = sorted(sheet, rows, sort, &places);
         }
         rows
     }
@@ -48,7 +45,7 @@ impl View {
 /// The place of each class in the order of their names, without regard to case.
 fn places_of_classes(classes: &[String]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..classes.len()).collect();
-    order.sort_by_key(|class| classes[*class].to_lowercase());
+    order.sort_by_cached_key(|class| classes[*class].to_lowercase());
     let mut places = vec![0; classes.len()];
     for (place, class) in order.into_iter().enumerate() {
         places[class] = place;
@@ -56,21 +53,42 @@ fn places_of_classes(classes: &[String]) -> Vec<usize> {
     places
 }
 
-fn order(a: Cell<'_>, b: Cell<'_>, ascending: bool, places: &[usize]) -> Ordering {
-    // A class without a name follows those that have one.
-    let place = |class: u32| (places.get(class as usize).copied().unwrap_or(usize::MAX), class);
-    let value = match (a, b) {
-        (Cell::Empty, Cell::Empty) => return Ordering::Equal,
-        (Cell::Empty, _) => return Ordering::Greater,
-        (_, Cell::Empty) => return Ordering::Less,
-        (Cell::Text(a), Cell::Text(b)) => a.cmp(b),
-        (Cell::Class(a), Cell::Class(b)) => place(a).cmp(&place(b)),
-        (Cell::Count(a), Cell::Count(b)) => a.cmp(&b),
-        (Cell::Number(a), Cell::Number(b)) => a.total_cmp(&b),
-        (Cell::Flag(a), Cell::Flag(b)) => a.cmp(&b),
-        _ => Ordering::Equal,
-    };
-    if ascending { value } else { value.reverse() }
+/// The rows in order: one number for each, made once, so that sorting looks into no cell again. Texts alone are
+/// compared as they are.
+fn sorted(sheet: &Sheet, rows: Vec<u32>, sort: Sort, places: &[usize]) -> Vec<u32> {
+    let cell = |row: u32| sheet.cell(row as usize, sort.column);
+    let (mut filled, empty): (Vec<u32>, Vec<u32>) =
+        rows.into_iter().partition(|row| cell(*row) != Cell::Empty);
+    if let Some(Cell::Text(_)) = filled.first().map(|row| cell(*row)) {
+        let text = |row: &u32| if let Cell::Text(text) = cell(*row) { text } else { "" };
+        filled.sort_by(|a, b| {
+            let order = text(a).cmp(text(b));
+            if sort.ascending { order } else { order.reverse() }
+        });
+    } else {
+        // A class without a name follows those that have one.
+        let unnamed = |class: u32| places.len() as u64 + u64::from(class);
+        let key = |row: u32| match cell(row) {
+            Cell::Class(class) => places.get(class as usize).map_or(unnamed(class), |place| *place as u64),
+            Cell::Count(count) => count,
+            Cell::Number(number) => in_total_order(number),
+            Cell::Flag(flag) => u64::from(flag),
+            Cell::Text(_) | Cell::Empty => u64::MAX,
+        };
+        let mut keys: Vec<(u64, u32)> =
+            filled.iter().map(|row| (if sort.ascending { key(*row) } else { !key(*row) }, *row)).collect();
+        // Rows are in the order of the report before, so the number of the row keeps equal ones there.
+        keys.sort_unstable();
+        filled = keys.into_iter().map(|(_, row)| row).collect();
+    }
+    filled.extend(empty);
+    filled
+}
+
+/// A number whose order as an integer is that of [`f64::total_cmp`].
+fn in_total_order(number: f64) -> u64 {
+    let bits = number.to_bits();
+    if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }
 }
 
 #[cfg(test)]
@@ -137,6 +155,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn numbers_keep_their_order_as_integers(a: f64, b: f64) {
+            prop_assert_eq!(in_total_order(a).cmp(&in_total_order(b)), a.total_cmp(&b));
+        }
+
         #[test]
         fn any_order_is_a_permutation_of_the_rows_that_pass(
             cells in prop::collection::vec((prop::option::of((0u32..4, 0u32..4)), 0.0f64..1.0), 0..40),

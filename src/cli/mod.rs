@@ -27,6 +27,7 @@ pub mod redo;
 pub mod run;
 mod runs;
 pub(crate) mod summary_text;
+mod take_turns;
 pub mod worker;
 
 use std::borrow::Cow;
@@ -104,6 +105,9 @@ pub enum Command {
     /// Do the work of a run directory: the process behind `run --detach`
     #[command(hide = true)]
     Worker(worker::Args),
+    /// Begin the runs that wait in a workspace: the process behind the queue of the workbench
+    #[command(hide = true)]
+    TakeTurns(take_turns::Args),
     /// Measure load time and memory of a model, for runs
     #[command(hide = true)]
     MeasureLoad(measure_load::Args),
@@ -134,6 +138,7 @@ pub fn execute(command: &Command) -> anyhow::Result<u8> {
         Command::Doctor(args) => doctor::run(args),
         Command::MeasureRaw(args) => measure_raw::run(args),
         Command::Worker(args) => worker::run(args),
+        Command::TakeTurns(args) => take_turns::run(args),
         Command::MeasureLoad(args) => measure_load::run(args),
         Command::Completions(args) => completions::run(args),
     }

@@ -152,7 +152,8 @@ fn forecast(args: &run::Args, files: &[PathBuf]) -> anyhow::Result<u8> {
 
 /// Starts this very command again in a session of its own, with a file for what it has to say.
 fn detach(json: bool) -> anyhow::Result<u8> {
-    let queue = launch::spawn_queue(std::env::args_os().skip(1).filter(|argument| argument != "--detach"))?;
+    let same = std::env::args_os().skip(1).filter(|argument| argument != "--detach");
+    let queue = launch::spawn_queue(same.chain(["--in-session".into()]))?;
     let text = if json {
         format!("{}\n", serde_json::json!({ "pid": queue.pid, "log": queue.log }))
     } else {

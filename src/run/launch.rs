@@ -110,6 +110,16 @@ pub fn resume_detached(directory: &Path) -> Result<Started, RunError> {
     spawn(&directory)
 }
 
+/// Measures the speed of a finished run again, beside its parent and in the settings that it had, in a process of
+/// its own. All else stays as it is.
+///
+/// # Errors
+/// No run is there, somebody works on it, its plan can't be used any more, or no worker begins.
+pub fn measure_again(directory: &Path) -> Result<Started, RunError> {
+    let plan = Plan::load(&directory.join(PLAN_FILE), &[])?;
+    start_detached(&plan, directory, Existing::Replan { measures_again: true })
+}
+
 /// A queue that has been started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
@@ -129,11 +139,11 @@ pub fn start_queue(directories: &[PathBuf], jobs: usize) -> Result<Queue, RunErr
     let words = ["run", "--resume", "--jobs"].map(OsString::from).into_iter();
     let files = directories.iter().map(|directory| directory.join(PLAN_FILE).into_os_string());
     let jobs = OsString::from(jobs.to_string());
-    spawn_queue(words.chain([jobs]).chain(files))
+    spawn_queue(words.chain([jobs]).chain(files).chain(["--in-session".into()]))
 }
 
-/// Starts this program with the arguments of a queue, in a session of its own, with a file for what it has
-/// to say.
+/// Starts this program with the arguments of a queue, which takes a session of its own, with a file for what it
+/// has to say.
 ///
 /// # Errors
 /// As [`start_queue`].
@@ -147,7 +157,6 @@ pub fn spawn_queue(arguments: impl Iterator<Item = OsString>) -> Result<Queue, R
     let spawn_failed = |source| LaunchError::Spawn { directory: folder.clone(), source };
     let mut queue = Command::new(program().map_err(spawn_failed)?)
         .args(arguments)
-        .arg("--in-session")
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(for_errors)

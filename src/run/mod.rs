@@ -28,6 +28,7 @@ mod stages;
 pub mod status;
 pub mod summary;
 pub mod tail;
+pub mod turns;
 pub mod worker;
 
 pub use error::RunError;

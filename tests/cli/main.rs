@@ -24,4 +24,5 @@ mod queue;
 mod runs;
 mod stopping;
 mod support;
+mod turns;
 mod usage;

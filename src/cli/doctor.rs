@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use facts::{Facts, Terminal};
 
+use crate::dataset::DatasetSpec;
+
 /// Arguments of `calib8 doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -20,6 +22,9 @@ pub struct Args {
     /// `name index` on each line; with labels the answer is much surer
     #[arg(long, value_name = "FILE", requires = "dataset")]
     labels: Option<PathBuf>,
+    /// Class names, one per line
+    #[arg(long, value_name = "FILE", requires = "dataset")]
+    classes: Option<PathBuf>,
     /// Print JSON (schema calib8/doctor/1).
     #[arg(long)]
     json: bool,
@@ -32,7 +37,13 @@ pub struct Args {
 /// Standard output can't be written.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     if let (Some(model), Some(dataset)) = (&args.model, &args.dataset) {
-        return preprocessing::run(model, dataset, args.labels.as_deref(), args.json);
+        let dataset = DatasetSpec {
+            path: dataset.clone(),
+            labels: args.labels.clone(),
+            classes: args.classes.clone(),
+            subset: None,
+        };
+        return preprocessing::run(model, &dataset, args.json);
     }
     let facts = Facts::gather();
     let mut out = std::io::stdout().lock();

@@ -8,7 +8,7 @@
 
 use image::RgbImage;
 use ndarray::Axis;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::RunError;
 use super::events::Stage;
@@ -16,7 +16,7 @@ use super::plan::{ColorOrder, Preprocessing, Steps};
 use super::stages::prepare::load;
 use super::stages::verify::head_of;
 use super::worker::StageError;
-use crate::dataset::{Dataset, DatasetSpec, Preprocess, decode};
+use crate::dataset::{Dataset, DatasetSpec, Item, Preprocess, Resize, decode};
 use crate::engine::builtin::Builtin;
 use crate::engine::{Engine, LoadOptions, Session, Value};
 use crate::model::{Dim, Model};
@@ -37,8 +37,11 @@ const SUSPICIOUS_TOP1: f64 = 0.1;
 /// The same for ln of the inception score, in nats.
 const SUSPICIOUS_SCORE: f64 = 0.7;
 
+/// Images whose predictions are shown.
+const SHOWN: usize = 4;
+
 /// How well one preprocessing fits.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fit {
     /// What it is, such as `rgb, -1 to 1`.
     pub name: String,
@@ -54,10 +57,25 @@ pub struct Fit {
     pub score: f64,
     /// Different classes that were predicted.
     pub classes_predicted: usize,
+    /// What the model says of the first images.
+    pub said: Vec<Said>,
+}
+
+/// What the model says of one image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Said {
+    /// Path relative to the dataset.
+    pub image: String,
+    /// Name of the class that it should be.
+    pub label: Option<String>,
+    /// Name of the class with the highest probability.
+    pub class: String,
+    /// Its probability.
+    pub probability: f64,
 }
 
 /// All that was tried, the best first.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fits {
     /// Images that were looked at.
     pub images: usize,
@@ -77,7 +95,7 @@ pub fn fit(model: &std::path::Path, dataset: &DatasetSpec) -> Result<Fits, RunEr
     let work = || -> Result<Fits, StageError> {
         let model = load(model)?;
         let dataset = Dataset::open(dataset)?;
-        let candidates = candidates(&model)?;
+        let candidates = with_presets(candidates(&model)?, &model, &dataset)?;
         let session = Builtin.load(&model, &LoadOptions::default())?;
         try_all(session.as_ref(), &dataset, IMAGES, &candidates)
     };
@@ -181,6 +199,33 @@ fn candidates(model: &Model) -> Result<Vec<Candidate>, StageError> {
     Ok(candidates)
 }
 
+/// The presets beside the candidates, where they give the model's input; one that is a candidate gives it its name.
+fn with_presets(
+    mut candidates: Vec<Candidate>,
+    model: &Model,
+    dataset: &Dataset,
+) -> Result<Vec<Candidate>, StageError> {
+    let port = model.image_input()?;
+    let Some(image) = dataset.items.iter().find_map(|item| decode(&item.path).ok()) else {
+        return Ok(candidates);
+    };
+    for name in Preprocess::preset_names() {
+        // Without resizing, what comes out depends on the image.
+        let preset = Preprocess::preset(name).filter(|preset| preset.resize != Resize::Keep);
+        let Some(preset) = preset else { continue };
+        let shape = preset.apply(&image)?.shape().to_vec();
+        if !shape.iter().zip(port.dims.iter().skip(1)).all(|(side, dim)| *dim == Dim::Fixed(*side)) {
+            continue;
+        }
+        let named = Some(Preprocessing::Preset((*name).into()));
+        match candidates.iter_mut().find(|(_, _, candidate)| *candidate == preset) {
+            Some((known, steps, _)) => (*known, *steps) = ((*name).into(), named),
+            None => candidates.push(((*name).into(), named, preset)),
+        }
+    }
+    Ok(candidates)
+}
+
 fn try_all(
     session: &dyn Session,
     dataset: &Dataset,
@@ -188,8 +233,10 @@ fn try_all(
     candidates: &[Candidate],
 ) -> Result<Fits, StageError> {
     let part = dataset.subset(images);
-    let decoded: Vec<(RgbImage, Option<u32>)> =
-        part.items.iter().filter_map(|item| Some((decode(&item.path).ok()?, item.label))).collect();
+    let readable: Vec<(&Item, RgbImage)> =
+        part.items.iter().filter_map(|item| Some((item, decode(&item.path).ok()?))).collect();
+    let decoded: Vec<(&RgbImage, Option<u32>)> =
+        readable.iter().map(|(item, image)| (image, item.label)).collect();
     if decoded.is_empty() {
         return Err(format!("{}: none of its images can be read", dataset.root.display()).into());
     }
@@ -211,7 +258,12 @@ fn try_all(
                         preprocessing fits"
                 .into());
         }
-        fits.push(judge(name, steps.as_ref(), &outputs, head));
+        let mut fit = judge(name, steps.as_ref(), &outputs, head);
+        let names = dataset.classes.as_deref().unwrap_or_default();
+        let shown = readable.iter().zip(&outputs).take(SHOWN);
+        fit.said =
+            shown.map(|((item, _), (output, _))| said(item, output, head, names, fit.label_offset)).collect();
+        fits.push(fit);
     }
     // The first of equals wins: the order is fixed, so is the result.
     fits.sort_by(|a, b| {
@@ -221,6 +273,26 @@ fn try_all(
     });
     let labelled = decoded.iter().filter(|(_, label)| label.is_some()).count();
     Ok(Fits { images: decoded.len(), labelled, classes, fits })
+}
+
+/// What an output means. `names` are those of the model's classes, or, where it has one more, of the labels'.
+fn said(item: &Item, output: &[f32], head: Head, names: &[String], label_offset: usize) -> Said {
+    let class = metrics::argmax(output);
+    let logs = match head {
+        Head::Probabilities => metrics::log_probabilities(output),
+        _ => metrics::log_softmax(output),
+    };
+    let shift = if names.len() < output.len() { label_offset } else { 0 };
+    let name = |class: usize| {
+        let name = class.checked_sub(shift).and_then(|at| names.get(at));
+        name.cloned().unwrap_or_else(|| format!("class {class}"))
+    };
+    Said {
+        image: item.name.clone(),
+        label: item.label.map(|label| name(label as usize + label_offset)),
+        class: class.map_or_else(|| "not a number".into(), name),
+        probability: class.map_or(0.0, |class| logs[class].exp()),
+    }
 }
 
 fn judge(name: &str, steps: Option<&Preprocessing>, outputs: &[(Vec<f32>, Option<u32>)], head: Head) -> Fit {
@@ -262,6 +334,7 @@ fn judge(name: &str, steps: Option<&Preprocessing>, outputs: &[(Vec<f32>, Option
         confidence: confidence / count,
         score: (of_mean - entropy / count).max(0.0),
         classes_predicted: predicted.len(),
+        said: Vec::new(),
     }
 }
 

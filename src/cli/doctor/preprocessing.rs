@@ -15,10 +15,8 @@ const TELLING_SCORE: f64 = 0.2;
 ///
 /// # Errors
 /// Model or dataset can't be used, or standard output can't be written.
-pub(super) fn run(model: &Path, dataset: &Path, labels: Option<&Path>, json: bool) -> anyhow::Result<u8> {
-    let dataset =
-        DatasetSpec { path: dataset.into(), labels: labels.map(Into::into), classes: None, subset: None };
-    let fits = fit(model, &dataset)?;
+pub(super) fn run(model: &Path, dataset: &DatasetSpec, json: bool) -> anyhow::Result<u8> {
+    let fits = fit(model, dataset)?;
     let text = if json { serde_json::to_string_pretty(&fits)? + "\n" } else { page(&fits)? };
     crate::cli::print(&text)?;
     Ok(0)
@@ -66,6 +64,14 @@ fn verdict(best: &Fit, fits: &Fits) -> Result<String, serde_yaml::Error> {
     let near: Vec<&str> = fits.fits.iter().skip(1).filter(is_near).map(|f| f.name.as_str()).collect();
     if !near.is_empty() {
         text += &format!("\nToo near to it to be told apart on so few images: {}\n", near.join("; "));
+    }
+    if !best.said.is_empty() {
+        text += "\nWhat the model says then:\n";
+    }
+    for said in &best.said {
+        let label = said.label.as_ref().map_or(String::new(), |label| format!(", labelled {label}"));
+        let line = format!("{}: {} {:.2}{label}", said.image, said.class, said.probability);
+        text += &format!("  {}\n", printable(&line));
     }
     if best.label_offset == 1 {
         text += "\nThe model has a class more than the labels, before the others: add 1 to each label.\n";

@@ -69,6 +69,18 @@ fn nothing_here_speaks_to_the_network() {
 }
 
 #[test]
+fn temporary_files_name_their_folder() {
+    // The folder that the crate takes by itself is turned elsewhere once kitty was asked for: viuer needs that.
+    let unnamed = ["tempfile::tempdir()", "tempfile::tempfile()", "NamedTempFile::new()"];
+    for (path, text) in sources().iter().filter(|(path, _)| !holds_only_tests(path)) {
+        let code = code_of(without_tests(text));
+        for call in unnamed {
+            assert!(!code.contains(call), "src/{}: {call}", path.display());
+        }
+    }
+}
+
+#[test]
 fn files_stay_short() {
     for (path, text) in sources() {
         let lines = text.lines().count();

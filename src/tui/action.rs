@@ -105,6 +105,18 @@ pub struct Spec {
     pub hint: Option<&'static str>,
 }
 
+/// A row of a tab.
+pub(super) const fn on_tab(
+    tab: Tab,
+    action: Action,
+    id: &'static str,
+    keys: &'static [&'static str],
+    hint: Option<&'static str>,
+    description: &'static str,
+) -> Spec {
+    Spec { action, id, description, keys, context: Context::Tab(tab), hint }
+}
+
 const fn everywhere(
     action: Action,
     id: &'static str,

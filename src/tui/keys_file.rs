@@ -17,6 +17,13 @@ pub struct KeysError {
 }
 
 /// One key or several.
+impl KeysError {
+    /// Something wrong on a line, from 1.
+    pub(super) fn new(path: &Path, line: usize, message: String) -> Self {
+        KeysError { path: path.to_path_buf(), line, message }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Keys {
@@ -50,12 +57,25 @@ pub fn load(path: &Path) -> Result<Keymap, KeysError> {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Keymap, KeysError> {
-    let failed = |line, message| KeysError { path: path.to_path_buf(), line, message };
+    let failed = |line, message| KeysError::new(path, line, message);
     // A `:` cannot begin a plain YAML value, so the mapping keeps its order and duplicates fail.
     let entries: Option<serde_yaml::Mapping> = serde_yaml::from_str(text)
         .map_err(|error| failed(error.location().map_or(1, |at| at.line()), error.to_string()))?;
-    let mut keymap = Keymap::default();
-    for (name, value) in entries.unwrap_or_default() {
+    lay_over(Keymap::default(), path, text, entries.unwrap_or_default())
+}
+
+/// Lays the keys of a mapping, which stands in `text`, over others.
+///
+/// # Errors
+/// A name is no action, a key is no key, or two actions share one.
+pub(super) fn lay_over(
+    mut keymap: Keymap,
+    path: &Path,
+    text: &str,
+    entries: serde_yaml::Mapping,
+) -> Result<Keymap, KeysError> {
+    let failed = |line, message| KeysError::new(path, line, message);
+    for (name, value) in entries {
         let name = name.as_str().unwrap_or_default().to_string();
         let line = line_of(text, &name);
         let Some(spec) = specs().find(|spec| spec.id == name) else {
@@ -88,8 +108,9 @@ fn parse(path: &Path, text: &str) -> Result<Keymap, KeysError> {
 }
 
 /// The line, from 1, on which an entry stands.
-fn line_of(text: &str, name: &str) -> usize {
+pub(super) fn line_of(text: &str, name: &str) -> usize {
     let stands = |line: &str| {
+        let line = line.trim_start_matches([' ', '{']);
         let rest = line.trim_start_matches(['"', '\'']).strip_prefix(name)?;
         rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':').then_some(())
     };

@@ -5,10 +5,12 @@
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::action::Move;
 use super::app::{Level, Subject};
 use super::keymap::Key;
 use super::snapshot::Snapshot;
 use super::tabs::{optimize, performance, projects, report};
+use super::theme::ThemeName;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -17,6 +19,10 @@ pub enum Msg {
     Key(Key),
     /// Text was pasted.
     Paste(String),
+    /// The wheel was turned by a step.
+    Wheel(Move),
+    /// The left button was pressed on this column and row.
+    Click(u16, u16),
     /// The terminal has this many columns and rows.
     Resize(u16, u16),
     /// The time that [`super::App::wake_at`] named has come.
@@ -46,6 +52,8 @@ pub enum Effect {
     Suspend,
     /// Put text into the clipboard of the user's terminal (OSC 52, which passes through SSH).
     Copy(String),
+    /// Keep the choice of a theme in the workspace.
+    KeepTheme(ThemeName),
     /// Tell of every change of the workspace from now on.
     Watch,
     /// Of the Projects tab.

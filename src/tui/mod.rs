@@ -21,6 +21,7 @@ mod message;
 pub mod overlay;
 pub mod pace;
 mod runtime;
+pub mod settings;
 pub mod snapshot;
 pub mod tabs;
 pub mod terminal;
@@ -78,7 +79,7 @@ pub struct End {
 /// `folder`, or the user's; with `run`, the results of the run in that directory are open, wherever it is.
 ///
 /// # Errors
-/// `keys.yaml` is wrong, the workspace is a file, `run` holds no run, or the terminal can't be used.
+/// `keys.yaml` or `workbench.yaml` is wrong, the workspace is a file, `run` holds no run, or the terminal can't be used.
 pub fn open(folder: Option<&Path>, run: Option<&Path>) -> Result<End, TuiError> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let keymap = match keys_file::default_path(variable) {
@@ -89,7 +90,10 @@ pub fn open(folder: Option<&Path>, run: Option<&Path>) -> Result<End, TuiError> 
     // (crossterm#1069); the theme takes care of NO_COLOR instead.
     crossterm::style::force_color_output(true);
     let root = folder.map_or_else(Workspace::default_root, |folder| Ok(folder.to_path_buf()))?;
-    let mut app = App::new(Workspace::open(&root)?, machine(), Theme::of_environment(variable), keymap);
+    let (settings, keymap) = settings::load(&root, keymap)?;
+    let theme = Theme::of_environment(variable).or_chosen(settings.theme);
+    terminal::take_mouse(settings.mouse);
+    let mut app = App::new(Workspace::open(&root)?, machine(), theme, keymap);
     app.images = image::Images::of_environment(variable);
     if let Some(run) = run {
         app.subject = Some(subject(run)?);
@@ -97,12 +101,18 @@ pub fn open(folder: Option<&Path>, run: Option<&Path>) -> Result<End, TuiError> 
     }
     let exit = {
         let _guard = terminal::Guard::enter()?;
-        runtime::run(&mut app, Pace::of_environment(variable), terminal::synchronized(variable), || {
-            let mut terminal = image::detect::Terminal::of_environment(variable);
-            let decision = image::detect::detect(variable, io::stdout().is_terminal(), &mut terminal);
-            (decision, terminal.typed())
-        })
+        runtime::run(
+            &mut app,
+            Pace::new(variable, settings.max_fps),
+            terminal::synchronized(variable),
+            || {
+                let mut terminal = image::detect::Terminal::of_environment(variable);
+                let decision = image::detect::detect(variable, io::stdout().is_terminal(), &mut terminal);
+                (decision, terminal.typed())
+            },
+        )
     };
+    tabs::projects::import::trial::stop();
     let exit = match exit {
         Ok(exit) => exit,
         // What fails after the terminal was taken is the terminal itself: it has gone away.

@@ -12,9 +12,17 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Over SSH 10 frames a second; 30 otherwise. A key is drawn at once, and a held key's repeats
+    /// Over SSH 10 frames a second; 30 otherwise; or `max_fps`. A key is drawn at once, and a held key's repeats
     /// somewhat faster than news.
-    pub fn of_environment(variable: impl Fn(&str) -> String) -> Self {
+    pub fn new(variable: impl Fn(&str) -> String, max_fps: Option<f64>) -> Self {
+        let usual = Self::of_environment(variable);
+        match max_fps {
+            Some(fps) => Pace { news: Duration::from_secs_f64(1.0 / fps.max(0.1)), ..usual },
+            None => usual,
+        }
+    }
+
+    fn of_environment(variable: impl Fn(&str) -> String) -> Self {
         let remote = ["SSH_CONNECTION", "SSH_TTY"].iter().any(|name| !variable(name).is_empty());
         let millis = Duration::from_millis;
         if remote {
@@ -91,6 +99,7 @@ mod tests {
         let remote =
             Pace::of_environment(|name| if name == "SSH_TTY" { "/dev/pts/1".into() } else { String::new() });
         assert_eq!(remote.news, MS(100));
-        assert_eq!(Pace::of_environment(|_| String::new()).news, MS(33));
+        assert_eq!(Pace::new(|_| String::new(), None).news, MS(33));
+        assert_eq!(Pace::new(|_| String::new(), Some(5.0)), Pace { key: MS(8), news: MS(200) });
     }
 }

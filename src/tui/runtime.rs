@@ -8,16 +8,18 @@ use std::future;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crossterm::event::{Event, EventStream, KeyEventKind};
+use crossterm::event::{Event, EventStream, KeyEventKind, MouseButton, MouseEventKind};
 use futures_util::StreamExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::action::Move;
 use super::app::{App, Exit, Level, Notice};
 use super::image::{self, Decision, Protocol};
 use super::keymap::Key;
 use super::message::{Effect, Mailer, Msg};
 use super::pace::{Due, Pace};
+use super::settings;
 use super::snapshot;
 use super::tabs::{optimize, performance, projects, report};
 use super::terminal::{self, Screen};
@@ -245,6 +247,11 @@ impl Loop<'_> {
                     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)?;
                 }
                 Effect::Copy(text) => terminal::copy(&mut self.screen, &text)?,
+                Effect::KeepTheme(theme) => spawn(move || {
+                    if let Err(error) = settings::keep_theme(workspace.root(), theme) {
+                        mailer.send(Msg::Say(Level::Warning, error.to_string()));
+                    }
+                }),
                 Effect::Watch => spawn(move || snapshot::watch(&workspace, &mailer)),
                 Effect::Projects(effect) => spawn(move || projects::execute(effect, &workspace, &mailer)),
                 Effect::Optimize(effect) => spawn(move || optimize::execute(effect, &workspace, &mailer)),
@@ -265,6 +272,12 @@ fn taken(event: Event) -> Woken {
         // Terminals that tell of repeats and releases do so with an event of their own.
         Event::Key(key) if key.kind != KeyEventKind::Release => Woken::Key(Msg::Key(key.into())),
         Event::Paste(text) => Woken::Key(Msg::Paste(text)),
+        Event::Mouse(mouse) => match mouse.kind {
+            MouseEventKind::ScrollUp => Woken::Key(Msg::Wheel(Move::Up)),
+            MouseEventKind::ScrollDown => Woken::Key(Msg::Wheel(Move::Down)),
+            MouseEventKind::Down(MouseButton::Left) => Woken::Key(Msg::Click(mouse.column, mouse.row)),
+            _ => Woken::Nothing,
+        },
         Event::Resize(width, height) => Woken::Key(Msg::Resize(width, height)),
         _ => Woken::Nothing,
     }

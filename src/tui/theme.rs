@@ -122,6 +122,14 @@ impl Theme {
         Theme::new(if mono { ThemeName::Mono } else { ThemeName::Default }, !utf8)
     }
 
+    /// With the colours that were chosen; where the environment allows none, it stays without.
+    pub fn or_chosen(self, chosen: Option<ThemeName>) -> Self {
+        match chosen {
+            Some(name) if self.name != ThemeName::Mono => Theme::new(name, self.ascii),
+            _ => self,
+        }
+    }
+
     /// Makes a finished screen fit for this theme: ASCII where it must be, no colour in mono. Doing
     /// this last and in one place, no view has to think of it.
     pub fn finish(&self, buffer: &mut Buffer) {
@@ -186,6 +194,13 @@ mod tests {
     fn no_color_means_mono_and_only_when_it_says_something() {
         assert_eq!(environment(&[("NO_COLOR", "1"), ("LANG", "C.UTF-8")]).name, ThemeName::Mono);
         assert_eq!(environment(&[("NO_COLOR", ""), ("LANG", "C.UTF-8")]).name, ThemeName::Default);
+    }
+
+    #[test]
+    fn a_choice_gives_no_colour_where_there_is_to_be_none() {
+        let chosen = |theme: Theme| theme.or_chosen(Some(ThemeName::Light)).name;
+        assert_eq!(chosen(environment(&[("NO_COLOR", "1")])), ThemeName::Mono);
+        assert_eq!(chosen(environment(&[])), ThemeName::Light);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! From what happened to the next state: pure, so that tests and random walks run it without a
 //! terminal. What must be done outside comes back as effects.
 
-use super::action::{Action, spec};
+use crossterm::event::KeyCode;
+
+use super::action::{Action, Move, spec};
 use super::app::{App, Exit, Tab};
 use super::keymap::Key;
 use super::message::{Effect, Msg};
@@ -21,8 +23,10 @@ fn take(app: &mut App, msg: Msg) -> Vec<Effect> {
         Msg::Key(key) => on_key(app, key),
         Msg::Paste(text) => {
             let line = text.lines().next().unwrap_or_default();
-            line.chars().filter(|c| !c.is_control()).flat_map(|c| typed(app, Key::char(c))).collect()
+            line.chars().filter(|c| !c.is_control()).flat_map(|c| pasted(app, Key::char(c))).collect()
         }
+        Msg::Wheel(step) => wheel(app, step),
+        Msg::Click(x, y) => click(app, x, y),
         Msg::Resize(width, height) => {
             app.size = (width, height);
             Vec::new()
@@ -41,7 +45,8 @@ fn take(app: &mut App, msg: Msg) -> Vec<Effect> {
             app.snapshot = *snapshot;
             app.loaded = true;
             projects::refreshed(app);
-            optimize::refreshed(app)
+            let tabs = [optimize::refreshed, performance::refreshed];
+            tabs.into_iter().flat_map(|refreshed| refreshed(app)).collect()
         }
         Msg::Open(subject) => {
             app.subject = Some(subject);
@@ -79,7 +84,7 @@ fn on_key(app: &mut App, key: Key) -> Vec<Effect> {
         return overlay::on_key(app, key);
     }
     if app.state().typing() {
-        return app.state_mut().on_key(key);
+        return typed(app, key);
     }
     match app.keymap.action(key, app.tab) {
         Some(action) => attempt(app, action),
@@ -91,11 +96,49 @@ fn on_key(app: &mut App, key: Key) -> Vec<Effect> {
     }
 }
 
-/// A character that was pasted: only where text is expected, never as a command.
+/// A key where text is expected.
 fn typed(app: &mut App, key: Key) -> Vec<Effect> {
+    let effects = app.state_mut().on_key(key);
+    renew(app);
+    effects
+}
+
+/// Has the tab in front look at the workspace again.
+fn renew(app: &mut App) {
+    let snapshot = std::mem::take(&mut app.snapshot);
+    app.state_mut().typed(&snapshot);
+    app.snapshot = snapshot;
+}
+
+/// The wheel moves the cursor of the list in front.
+fn wheel(app: &mut App, step: Move) -> Vec<Effect> {
+    let arrow = if step == Move::Up { KeyCode::Up } else { KeyCode::Down };
+    match app.overlay {
+        Some(_) => on_key(app, Key { code: arrow, ctrl: false, alt: false }),
+        None if Action::Move(step).enabled(app).is_ok() => app.state_mut().step(step),
+        None => Vec::new(),
+    }
+}
+
+/// A click on a tab goes there; one on a row puts the cursor on it. What lies over the tab takes none.
+fn click(app: &mut App, x: u16, y: u16) -> Vec<Effect> {
+    if app.overlay.is_some() || app.state().typing() {
+        return Vec::new();
+    }
+    if y == 0 {
+        return super::view::tab_at(app, x).map_or_else(Vec::new, |tab| show(app, tab));
+    }
+    if let Some(table) = app.state_mut().table_mut() {
+        table.click(y);
+    }
+    Vec::new()
+}
+
+/// A character that was pasted: only where text is expected, never as a command.
+fn pasted(app: &mut App, key: Key) -> Vec<Effect> {
     match &app.overlay {
         Some(Overlay::Commands(_)) => overlay::on_key(app, key),
-        None if app.state().typing() => app.state_mut().on_key(key),
+        None if app.state().typing() => typed(app, key),
         _ => Vec::new(),
     }
 }
@@ -134,16 +177,17 @@ fn perform(app: &mut App, action: Action) -> Vec<Effect> {
             app.theme = Theme::new(app.theme.name.next(), app.theme.ascii);
             let name = app.theme.name.name();
             app.hint(format!("theme {name}"));
+            return vec![Effect::KeepTheme(app.theme.name)];
         }
         Action::Redraw => return vec![Effect::Redraw],
         Action::Suspend => return vec![Effect::Suspend],
         Action::Back => {
-            if !app.state_mut().back() {
+            if !back(app) {
                 app.exit = Some(Exit::Quit);
             }
         }
         Action::Leave => {
-            if !app.state_mut().back() {
+            if !back(app) {
                 let quit = app.keymap.shown(Action::Back);
                 app.hint(format!("nothing is open here; {quit} quits"));
             }
@@ -162,6 +206,12 @@ fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         Action::Report(action) => return report::perform(app, action),
     }
     Vec::new()
+}
+
+fn back(app: &mut App) -> bool {
+    let done = app.state_mut().back();
+    renew(app);
+    done
 }
 
 fn show(app: &mut App, tab: Tab) -> Vec<Effect> {

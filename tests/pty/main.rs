@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod figures;
 mod terminal;
 
 use std::fs;
@@ -175,6 +176,64 @@ fn sigterm_restores_the_terminal() {
     terminal.signal(rustix::process::Signal::TERM);
     assert_eq!(terminal.exit_code(), 143);
     assert!(terminal.bytes().contains("\u{1b}[?1049l"));
+}
+
+#[test]
+fn a_stop_gives_the_terminal_back_and_going_on_restores_the_screen() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = Terminal::open(folder.path(), &[], (80, 24));
+    terminal.shows("No projects yet");
+    let state = |terminal: &Terminal| {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", terminal.pid())).unwrap();
+        stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+    };
+    terminal.signal(rustix::process::Signal::TSTP);
+    eventually("it is stopped", || state(&terminal) == 'T');
+    eventually("the normal screen is back", || terminal.bytes().contains("\u{1b}[?1049l"));
+    terminal.signal(rustix::process::Signal::CONT);
+    eventually("the screen is taken again", || terminal.bytes().matches("\u{1b}[?1049h").count() == 2);
+    terminal.shows("No projects yet");
+    // The key for it does the same.
+    terminal.press("\u{1a}");
+    eventually("it is stopped", || state(&terminal) == 'T');
+    terminal.signal(rustix::process::Signal::CONT);
+    terminal.press("?");
+    terminal.shows("type to search");
+    terminal.press("\u{3}");
+    assert_eq!(terminal.exit_code(), 0);
+}
+
+#[test]
+fn a_theme_that_was_chosen_is_there_the_next_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("workbench.yaml");
+    fs::write(&file, "max_fps: 20\nmouse: true\nkeys: {theme: T}\n").unwrap();
+    let mut terminal = Terminal::open(folder.path(), &[], (80, 24));
+    terminal.shows("No projects yet");
+    terminal.press("T");
+    terminal.shows("theme light");
+    eventually("it is kept", || fs::read_to_string(&file).unwrap().contains("theme: light"));
+    terminal.press("q");
+    assert_eq!(terminal.exit_code(), 0);
+    let bytes = terminal.bytes();
+    for asked in ["\u{1b}[?1000h", "\u{1b}[?1000l"] {
+        assert!(bytes.contains(asked), "{asked:?}");
+    }
+    let mut again = Terminal::open(folder.path(), &[], (80, 24));
+    again.shows("No projects yet");
+    again.press("T");
+    again.shows("theme contrast");
+}
+
+#[test]
+fn settings_that_are_wrong_are_told_before_the_screen_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("workbench.yaml"), "theme: pink\n").unwrap();
+    let mut terminal = Terminal::open(folder.path(), &[], (120, 24));
+    assert_eq!(terminal.exit_code(), 1);
+    let bytes = terminal.bytes();
+    assert!(bytes.contains("workbench.yaml:1: theme is `pink`"), "{bytes}");
+    assert!(!bytes.contains("\u{1b}[?1049h"));
 }
 
 #[test]

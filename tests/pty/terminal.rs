@@ -98,8 +98,17 @@ impl Terminal {
         std::thread::sleep(Duration::from_millis(3));
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.process_id().unwrap()
+    }
+
+    /// How many bytes were sent so far.
+    pub fn count(&self) -> usize {
+        self.seen.lock().unwrap().1.len()
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
-        super::kill(self.child.process_id().unwrap(), signal);
+        super::kill(self.pid(), signal);
     }
 
     /// The terminal goes away, as when a connection is lost.

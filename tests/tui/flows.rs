@@ -1,10 +1,13 @@
 //! The journey with the keyboard alone, as far as it goes without a disk: what keys ask for.
 
 use calib8::run::events::Status;
+use calib8::run::fit::{Fit, Fits, Said};
+use calib8::run::plan::Preprocessing;
 use calib8::run::status::Standing;
 use calib8::tui::app::Tab;
 use calib8::tui::tabs::optimize::{Effect as Optimize, Msg as OptimizeMsg};
-use calib8::tui::tabs::projects::import::{Found, Listing, Msg as ImportMsg};
+use calib8::tui::tabs::projects::import::Msg as ImportMsg;
+use calib8::tui::tabs::projects::import::files::{Found, Listing};
 use calib8::tui::tabs::projects::{Effect as Projects, Msg as ProjectsMsg};
 use calib8::tui::{Effect, Msg, update};
 
@@ -42,16 +45,135 @@ fn a_new_project_is_typed_with_completion() {
     update(&mut app, Msg::Projects(ProjectsMsg::Import(ImportMsg::Found(found))));
     press(&mut app, "down down right down");
     let effects = press(&mut app, "enter");
-    let [Effect::Projects(Projects::Create(draft))] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::Projects(Projects::StopTrying), Effect::Projects(Projects::Create(draft))] = &effects[..]
+    else {
+        panic!("{effects:?}")
+    };
     assert_eq!(
         (draft.model.as_str(), draft.images.as_str(), draft.labels.as_str()),
         ("model.onnx", "photos", "/val.txt")
     );
-    assert_eq!((draft.name.as_str(), draft.preset), ("model", "imagenet-caffe"));
+    assert_eq!(draft.name, "model");
+    assert_eq!(draft.preprocess, Preprocessing::Preset("imagenet-caffe".into()));
     update(&mut app, Msg::Projects(ProjectsMsg::Import(ImportMsg::Refused("the model: is gone".into()))));
     assert!(screen(&mut app, SIZES[0]).contains("the model: is gone"));
     press(&mut app, "esc");
     assert!(app.projects.import.is_none());
+}
+
+fn fits() -> Fits {
+    let said = |image: &str, class: &str, probability| Said {
+        image: image.into(),
+        label: Some("ring".into()),
+        class: class.into(),
+        probability,
+    };
+    let fit = |name: &str, top1, said| Fit {
+        name: name.into(),
+        preprocess: Preprocessing::Preset(name.into()),
+        top1: Some(top1),
+        label_offset: 0,
+        confidence: 0.75,
+        score: 1.5,
+        classes_predicted: 7,
+        said,
+    };
+    let right =
+        vec![said("eval/a_ring.png", "ring", 0.97), said("eval/b_ring_that_is_hard.png", "arrow", 0.51)];
+    let wrong = vec![said("eval/a_ring.png", "bolt", 0.2)];
+    Fits {
+        images: 48,
+        labelled: 48,
+        classes: 10,
+        fits: vec![fit("tf-mobilenet", 0.875, right), fit("imagenet-torchvision", 0.25, wrong)],
+    }
+}
+
+/// The form with model and images, on its way to the preprocessing.
+fn with_trial() -> (calib8::tui::App, Vec<Effect>) {
+    let mut app = empty();
+    press(&mut app, "n");
+    type_text(&mut app, "model.onnx");
+    press(&mut app, "enter");
+    type_text(&mut app, "photos");
+    let effects = press(&mut app, "down down down");
+    (app, effects)
+}
+
+#[test]
+fn the_form_shows_what_the_model_says_and_proposes_the_best_preprocessing() {
+    let (mut app, effects) = with_trial();
+    let [.., Effect::Projects(Projects::Try(request))] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((request.model.as_str(), request.images.as_str()), ("model.onnx", "photos"));
+    assert!(screen(&mut app, SIZES[0]).contains("under the usual preprocessings …"));
+    let tried = |result| Msg::Projects(ProjectsMsg::Import(ImportMsg::Tried(request.clone(), result)));
+    update(&mut app, tried(Ok(fits())));
+    snapshots("import_tried", &mut app);
+    press(&mut app, "right");
+    assert!(screen(&mut app, SIZES[0]).contains("bolt"), "what it says with the other one");
+    assert_eq!(press(&mut app, "up down"), [Effect::Projects(Projects::List("".into()))], "tried once");
+    press(&mut app, "down");
+    type_text(&mut app, "x");
+    let effects = press(&mut app, "enter");
+    let [Effect::Projects(Projects::Create(draft))] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(draft.preprocess, Preprocessing::Preset("imagenet-torchvision".into()));
+}
+
+#[test]
+fn a_trial_ends_with_the_form_and_says_why_it_failed() {
+    let (mut app, effects) = with_trial();
+    let Some(Effect::Projects(Projects::Try(request))) = effects.last() else { panic!("{effects:?}") };
+    let failed = ImportMsg::Tried(request.clone(), Err("model.onnx: is no ONNX file".into()));
+    update(&mut app, Msg::Projects(ProjectsMsg::Import(failed.clone())));
+    assert!(screen(&mut app, SIZES[0]).contains("None could be tried: model.onnx: is no ONNX file"));
+    assert_eq!(press(&mut app, "esc"), []);
+    let (mut app, _) = with_trial();
+    assert_eq!(press(&mut app, "esc"), [Effect::Projects(Projects::StopTrying)]);
+    update(&mut app, Msg::Projects(ProjectsMsg::Import(failed)));
+    assert!(app.projects.import.is_none());
+}
+
+#[test]
+fn projects_are_filtered_by_words() {
+    let mut app = filled();
+    press(&mut app, "/");
+    type_text(&mut app, "int8 SHAPES mixed");
+    let text = screen(&mut app, SIZES[1]);
+    assert!(text.contains("int8 mixed") && !text.contains("int8 performance"), "{text}");
+    assert!(!text.contains("cct-cifar10"), "{text}");
+    press(&mut app, "enter down");
+    assert!(screen(&mut app, SIZES[1]).contains("shapes · int8 mixed"), "the cursor is on the variant");
+    type_text(&mut app, "/zzz");
+    press(&mut app, "enter o");
+    assert!(app.hint.as_ref().unwrap().0.ends_with("no row holds the words of the filter"));
+    press(&mut app, "q");
+    assert_eq!(app.exit, None, "q takes the filter away first");
+    assert!(screen(&mut app, SIZES[1]).contains("cct-cifar10"));
+}
+
+#[test]
+fn a_theme_is_kept() {
+    use calib8::tui::theme::ThemeName;
+    assert_eq!(press(&mut filled(), "t"), [Effect::KeepTheme(ThemeName::Light)]);
+}
+
+#[test]
+fn wheel_and_clicks_move_the_cursor_and_change_the_tab() {
+    use calib8::tui::action::Move;
+    let mut app = filled();
+    screen(&mut app, SIZES[1]);
+    update(&mut app, Msg::Wheel(Move::Down));
+    assert_eq!(app.projects.table.selected(), 1);
+    update(&mut app, Msg::Click(10, 5));
+    assert_eq!(app.projects.table.selected(), 2, "the third row below headings on row 2");
+    update(&mut app, Msg::Click(10, 39));
+    assert_eq!(app.projects.table.selected(), 2);
+    update(&mut app, Msg::Click(30, 0));
+    assert_eq!(app.tab, Tab::Optimize);
+    update(&mut app, Msg::Click(11, 0));
+    assert_eq!(app.tab, Tab::Projects);
+    update(&mut app, Msg::Click(119, 0));
+    assert_eq!(app.tab, Tab::Projects);
 }
 
 #[test]
@@ -85,8 +207,7 @@ fn a_run_waits_while_another_is_at_work_and_begins_when_that_ends() {
     update(&mut app, Msg::Optimize(started));
     let mut snapshot = workspace(usize::MAX);
     snapshot.projects[0].variants[1].standing = Standing::Finished(Status::Passed);
-    let begin = Effect::Optimize(Optimize::Begin(directory("int8-queued")));
-    assert_eq!(show(&mut app, snapshot.clone()), [begin]);
+    assert_eq!(show(&mut app, snapshot.clone()), [Effect::Optimize(Optimize::TakeTurns)]);
     snapshot.projects[0].project.name = "renamed".into();
     assert_eq!(show(&mut app, snapshot), [], "asked once");
 }

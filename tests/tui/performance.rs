@@ -75,3 +75,32 @@ fn a_run_without_measurements_says_so() {
     run.press("b");
     assert!(run.screen(SIZES[0]).contains("nothing was measured"));
 }
+
+#[test]
+fn measuring_again_asks_first_and_reads_what_came_of_it() {
+    use calib8::run::events::Status;
+    use calib8::run::status::Standing;
+    use calib8::tui::tabs::performance::{Effect as Performance, Msg as PerformanceMsg};
+    use calib8::tui::{Effect, update};
+
+    let mut app = filled();
+    press(&mut app, "down enter r");
+    assert!(app.hint.as_ref().unwrap().0.ends_with("a run is at work, which would disturb the timing"));
+    let mut snapshot = workspace(200);
+    snapshot.projects[0].variants.truncate(2);
+    snapshot.projects[0].variants[1].standing = Standing::Interrupted;
+    show(&mut app, snapshot.clone());
+    assert_eq!(press(&mut app, "r"), []);
+    let run = directory("int8-performance");
+    let measure = Effect::Performance(Performance::Measure(run.clone()));
+    assert_eq!(press(&mut app, "enter"), [measure]);
+    update(&mut app, Msg::Performance(PerformanceMsg::Begun(run.clone(), 4711)));
+    assert_eq!(show(&mut app, snapshot.clone()), [], "the end of the run before");
+    snapshot.projects[0].variants[0].state.pid = Some(4711);
+    snapshot.projects[0].variants[0].standing = Standing::Running;
+    assert_eq!(show(&mut app, snapshot.clone()), []);
+    snapshot.projects[0].variants[0].standing = Standing::Finished(Status::Passed);
+    let load = Effect::Performance(Performance::Load(run));
+    assert_eq!(show(&mut app, snapshot.clone()), [load]);
+    assert_eq!(show(&mut app, snapshot), []);
+}

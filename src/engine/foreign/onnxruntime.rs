@@ -144,7 +144,7 @@ impl OnnxRuntime {
     /// What the graph became: ONNX Runtime writes its optimized form, in which the operators say what they
     /// compute in.
     fn optimized(&self, model: &Model) -> Option<pb::GraphProto> {
-        let folder = tempfile::tempdir().ok()?;
+        let folder = tempfile::tempdir_in(std::env::temp_dir()).ok()?;
         let file = folder.path().join("optimized.onnx");
         let builder = self.builder(model, &LoadOptions::default()).ok()?.with_optimized_model_path(&file);
         drop(builder.ok()?.commit_from_memory(&model.encode()).ok()?);

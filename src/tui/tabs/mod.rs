@@ -16,6 +16,7 @@ pub mod report;
 use super::action::{Move, Reason};
 use super::keymap::Key;
 use super::message::Effect;
+use super::snapshot::Snapshot;
 use super::widgets::table::TableState;
 
 /// What the keys that hold everywhere need of a tab.
@@ -62,6 +63,10 @@ pub trait TabState {
     fn typing(&self) -> bool {
         false
     }
+
+    /// A key was taken while [`TabState::typing`], or [`TabState::back`] did something: what is shown of the workspace
+    /// may be other now.
+    fn typed(&mut self, _snapshot: &Snapshot) {}
 
     /// A key while [`TabState::typing`]; Esc must end it.
     fn on_key(&mut self, _key: Key) -> Vec<Effect> {

@@ -4,19 +4,19 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
 
 use crate::tui::action::Action;
 use crate::tui::app::{App, Tab};
 use crate::tui::text::shorten;
 
+const NAME: &str = " calib8 ";
+
 /// Draws it. What does not fit leaves from the right.
 pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
-    let roomy = area.width >= 96;
-    let mut left = vec![Span::styled(" calib8 ", app.theme.heading)];
+    let mut left = vec![Span::styled(NAME, app.theme.heading)];
     for tab in Tab::ALL {
-        let key = app.keymap.shown(Action::ShowTab(tab));
-        let air = if roomy { "  " } else { " " };
-        left.push(Span::styled(format!("{air}{key} "), app.theme.dim));
+        left.push(Span::styled(before(app, area.width, tab), app.theme.dim));
         let style = if tab == app.tab {
             app.theme.accent.add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
         } else {
@@ -35,6 +35,22 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     }
     let x = area.right().saturating_sub(right.width() as u16 + 1);
     buffer.set_line(x, area.y, &right, area.width);
+}
+
+/// What stands before the title of a tab: air and its key.
+fn before(app: &App, width: u16, tab: Tab) -> String {
+    let air = if width >= 96 { "  " } else { " " };
+    format!("{air}{} ", app.keymap.shown(Action::ShowTab(tab)))
+}
+
+/// The tab whose key or title covers column `x` of a header of this width.
+pub fn tab_at(app: &App, width: u16, x: u16) -> Option<Tab> {
+    let mut end = NAME.len();
+    Tab::ALL.into_iter().find(|tab| {
+        let start = end;
+        end += before(app, width, *tab).width() + tab.title().len();
+        (start..end).contains(&usize::from(x))
+    })
 }
 
 /// The run at work, in at most `room` columns: its project, and how much is done.

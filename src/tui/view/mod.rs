@@ -48,6 +48,11 @@ pub fn view(app: &App, frame: &mut Frame) {
     app.theme.finish(buffer);
 }
 
+/// The tab whose title in the header covers this column.
+pub(super) fn tab_at(app: &App, x: u16) -> Option<Tab> {
+    header::tab_at(app, app.size.0, x)
+}
+
 /// A horizontal line over the whole width.
 pub fn rule(app: &App, area: Rect, buffer: &mut Buffer) {
     buffer.set_string(area.x, area.y, "─".repeat(usize::from(area.width)), app.theme.dim);

@@ -7,13 +7,78 @@ use ratatui::style::Modifier;
 use tui_input::{Input, InputRequest};
 use unicode_width::UnicodeWidthChar;
 
+use super::table::TableState;
+use crate::tui::action::Move;
 use crate::tui::keymap::Key;
+use crate::tui::text::shorten;
 use crate::tui::theme::Theme;
 
 /// The text with its cursor.
 #[derive(Debug, Clone, Default)]
 pub struct TextInput {
     input: Input,
+}
+
+/// A filter over a table: what was typed, and whether it is being typed.
+#[derive(Debug, Clone, Default)]
+pub struct FilterLine {
+    /// The filter.
+    pub input: TextInput,
+    /// Whether letters go into it now.
+    pub typing: bool,
+}
+
+impl FilterLine {
+    /// What stands there.
+    pub fn text(&self) -> &str {
+        self.input.text()
+    }
+
+    /// Whether there is something to show of it.
+    pub fn is_shown(&self) -> bool {
+        self.typing || !self.text().is_empty()
+    }
+
+    /// Takes a key while it is typed: Enter keeps the filter, Esc takes it away, arrows move the cursor of the
+    /// table. Says whether the rows must be chosen anew.
+    pub fn on_key(&mut self, key: Key, table: &mut TableState) -> bool {
+        match key.code {
+            KeyCode::Enter => self.typing = false,
+            KeyCode::Esc => {
+                self.typing = false;
+                return self.clear();
+            }
+            KeyCode::Up => table.step(Move::Up),
+            KeyCode::Down => table.step(Move::Down),
+            _ => return self.input.on_key(key),
+        }
+        false
+    }
+
+    /// Takes the filter away; says whether there was one.
+    pub fn clear(&mut self) -> bool {
+        let was = !self.text().is_empty();
+        self.input = TextInput::default();
+        was
+    }
+
+    /// Draws `/ ` and the filter; where there is none, what stands for that.
+    pub fn draw(&self, area: Rect, buffer: &mut Buffer, theme: &Theme, empty: &str) {
+        if area.width < 4 || area.height == 0 {
+            return;
+        }
+        buffer.set_string(area.x, area.y, "/ ", if self.typing { theme.accent } else { theme.dim });
+        let input = Rect { x: area.x + 2, width: area.width - 2, height: 1, ..area };
+        if self.typing {
+            return self.input.draw(input, buffer, theme);
+        }
+        let (text, style) = match self.text() {
+            "" => (empty, theme.dim),
+            text => (text, theme.text),
+        };
+        let width = usize::from(input.width);
+        buffer.set_stringn(input.x, input.y, shorten(text, width), width, style);
+    }
 }
 
 impl TextInput {

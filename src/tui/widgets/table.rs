@@ -24,6 +24,7 @@ pub struct TableState {
     sort: Option<Sort>,
     offset: Cell<usize>,
     page: Cell<usize>,
+    top: Cell<u16>,
 }
 
 /// The order of a table.
@@ -75,6 +76,15 @@ impl TableState {
     /// Puts the cursor on a row.
     pub fn select(&mut self, row: usize) {
         self.selected = row.min(self.len.saturating_sub(1));
+    }
+
+    /// Puts the cursor on the row that was last drawn on row `y` of the screen, if one was.
+    pub fn click(&mut self, y: u16) {
+        let Some(line) = y.checked_sub(self.top.get()).map(usize::from) else { return };
+        let row = self.offset.get() + line;
+        if line < self.page.get() && row < self.len {
+            self.selected = row;
+        }
     }
 
     /// Moves the cursor.
@@ -215,6 +225,7 @@ pub fn draw(
     put(area.x, area.y, area.right(), buffer, columns, &fitting, &headings);
     let height = usize::from(area.height - 1);
     let offset = state.scrolled(height);
+    state.top.set(area.y + 1);
     for (line, at) in (offset..state.len().min(offset + height)).enumerate() {
         let y = area.y + 1 + line as u16;
         put(area.x, y, area.right(), buffer, columns, &fitting, &row(at));

@@ -13,6 +13,7 @@ use crate::run::directory::{Existing, RunDirectory};
 use crate::run::launch;
 use crate::run::plan::{OptimizeOptions, Plan, for_project};
 use crate::run::status::{self, Standing};
+use crate::run::turns;
 use crate::tui::app::Level;
 use crate::tui::example;
 use crate::tui::message::{self, Mailer};
@@ -44,6 +45,8 @@ pub enum Effect {
     },
     /// Start or go on with a run that is there.
     Begin(PathBuf),
+    /// Have the runs that wait begun one after another.
+    TakeTurns,
     /// Ask a run to stop.
     Cancel(PathBuf),
     /// Write the form as a run file.
@@ -101,6 +104,11 @@ pub fn execute(effect: Effect, workspace: &Workspace, mailer: &Mailer) {
             }
             Err(error) => Msg::NotStarted(error.to_string()),
         }),
+        Effect::TakeTurns => {
+            if let Err(error) = turns::start(workspace) {
+                answer(Msg::NotStarted(format!("the runs that wait can't begin: {error}")));
+            }
+        }
         Effect::Cancel(directory) => say(match launch::cancel(&directory) {
             Ok(Some(pid)) => Ok(format!("asked process {pid} to stop after the image at work")),
             Ok(None) => Ok("it had just ended".to_string()),
@@ -120,7 +128,8 @@ fn plan(project: &Project, options: &OptimizeOptions) -> Result<Plan, String> {
 
 /// In a process of its own, as it runs the model.
 fn estimate(project: &Project, options: &OptimizeOptions) -> Result<Estimate, String> {
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    // In the system's own folder: that of the tempfile crate is turned elsewhere for viuer.
+    let folder = tempfile::tempdir_in(std::env::temp_dir()).map_err(|error| error.to_string())?;
     let plan = Plan { output: folder.path().join("out"), ..plan(project, options)? };
     let yaml = plan.to_yaml().map_err(|error| error.to_string())?;
     let file = folder.path().join("run.yaml");
@@ -151,8 +160,12 @@ fn start(
     let begun = if wait {
         let plan = Plan { output: directory.clone(), ..plan };
         RunDirectory::create(&directory, &plan, Existing::Refuse)
-            .map(|_| format!("{} is queued: it begins when the run before it ends", variant.name))
             .map_err(|error| error.to_string())
+            .and_then(|held| {
+                drop(held);
+                turns::start(workspace).map_err(|error| error.to_string())
+            })
+            .map(|_| format!("{} is queued: it begins when the run before it ends", variant.name))
     } else {
         launch::start_detached(&plan, &directory, Existing::Refuse)
             .map(|started| format!("process {} works in {}", started.pid, directory.display()))

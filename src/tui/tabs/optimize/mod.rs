@@ -15,7 +15,7 @@ use super::{TabState, projects};
 use crate::project::workspace::Project;
 use crate::run::plan::OptimizeOptions;
 use crate::run::status::Standing;
-use crate::tui::action::{Context, Move, Reason, Spec};
+use crate::tui::action::{Move, Reason, Spec, on_tab};
 use crate::tui::app::{App, Level, Tab};
 use crate::tui::keymap::Key;
 use crate::tui::message;
@@ -31,8 +31,8 @@ pub struct State {
     pub watched: Option<PathBuf>,
     /// What the form's run would take.
     pub estimate: Estimated,
-    /// The queued run that was asked to begin, and does not yet show that it has. One that could not
-    /// stays here, so that it is asked once.
+    /// The queued run for which somebody was asked to begin it, and does not yet show that it has. One that could
+    /// not stays here, so that it is asked once.
     beginning: Option<PathBuf>,
     /// A run is being started, and will soon be seen.
     starting: bool,
@@ -138,8 +138,7 @@ const fn spec(
     hint: Option<&'static str>,
     description: &'static str,
 ) -> Spec {
-    let context = Context::Tab(Tab::Optimize);
-    Spec { action: crate::tui::action::Action::Optimize(action), id, description, keys, context, hint }
+    on_tab(Tab::Optimize, crate::tui::action::Action::Optimize(action), id, keys, hint, description)
 }
 
 /// The tab's part of the table of actions.
@@ -277,7 +276,8 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<message::Effect> {
     Vec::new()
 }
 
-/// The workspace was read anew: a run that has its turn begins.
+/// The workspace was read anew: where a run has its turn and nobody is there to begin it, since the machine was
+/// restarted, say, somebody is found.
 pub fn refreshed(app: &mut App) -> Vec<message::Effect> {
     // A run that is being started is not seen at work yet, and must not be taken for a queued one.
     let free = !app.optimize.starting && app.snapshot.running().is_none();
@@ -290,7 +290,7 @@ pub fn refreshed(app: &mut App) -> Vec<message::Effect> {
         return Vec::new();
     }
     app.optimize.beginning = Some(directory.clone());
-    vec![message::Effect::Optimize(Effect::Begin(directory))]
+    vec![message::Effect::Optimize(Effect::TakeTurns)]
 }
 
 /// Shows the form for a project.
@@ -324,7 +324,7 @@ pub fn perform(app: &mut App, action: Action) -> Vec<message::Effect> {
         (Action::Start, Some(directory)) => return effect(Effect::Begin(directory)),
         (Action::Start | Action::Write, None) => {
             let Some((project, options)) = chosen(app) else { return Vec::new() };
-            let wait = app.snapshot.running().is_some();
+            let wait = app.snapshot.running().is_some() || app.snapshot.queued().is_some();
             app.optimize.starting = action == Action::Start;
             return effect(match action {
                 Action::Start => Effect::Start { project, options, wait },

@@ -200,7 +200,7 @@ fn draw_run(app: &App, run: &VariantEntry, area: Rect, buffer: &mut Buffer) {
             )]
         }
         (_, Standing::Waiting) => {
-            vec![Line::raw("Queued: it begins when the run before it ends, while a workbench is open.")]
+            vec![Line::raw("Queued: it begins when the run before it ends.")]
         }
         (_, Standing::Finished(_)) => finished(app, run, width),
         _ => Vec::new(),

@@ -1,4 +1,4 @@
-//! What the Performance tab does outside of the loop: reads what was measured.
+//! What the Performance tab does outside of the loop: reads what was measured, and has it measured again.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::Msg;
 use crate::measure::Warning;
 use crate::measure::layers::LayerRow;
+use crate::run::launch;
 use crate::run::summary::{PerformanceRow, Speedup};
+use crate::tui::app::Level;
 use crate::tui::message::{self, Mailer};
 
 /// Something to do.
@@ -17,6 +19,8 @@ use crate::tui::message::{self, Mailer};
 pub enum Effect {
     /// Read the measurements of the run in this directory.
     Load(PathBuf),
+    /// Measure the run in this directory again.
+    Measure(PathBuf),
 }
 
 /// What a run measured.
@@ -39,6 +43,10 @@ pub fn execute(effect: Effect, mailer: &Mailer) {
             let measured = load(&directory);
             mailer.send(message::Msg::Performance(Msg::Loaded(directory, Box::new(measured))));
         }
+        Effect::Measure(directory) => mailer.send(match launch::measure_again(&directory) {
+            Ok(started) => message::Msg::Performance(Msg::Begun(directory, started.pid)),
+            Err(error) => message::Msg::Say(Level::Error, error.to_string()),
+        }),
     }
 }
 

@@ -7,8 +7,6 @@ pub mod view;
 
 use std::path::PathBuf;
 
-use crossterm::event::KeyCode;
-
 pub use effect::{Effect, Measured, execute, load};
 
 use layers::LayerLine;
@@ -16,12 +14,14 @@ use settings::{Settings, engines};
 
 use super::TabState;
 use crate::run::plan::EngineName;
+use crate::run::status::Standing;
 use crate::run::summary::{ModelRole, PerformanceRow};
-use crate::tui::action::{Action as AnyAction, Context, Move, Reason, Spec};
-use crate::tui::app::{App, Tab};
+use crate::tui::action::{Action as AnyAction, Reason, Spec, on_tab};
+use crate::tui::app::{App, Level, Tab};
 use crate::tui::keymap::Key;
 use crate::tui::message;
-use crate::tui::widgets::input::TextInput;
+use crate::tui::overlay::{Confirm, Overlay};
+use crate::tui::widgets::input::FilterLine;
 use crate::tui::widgets::table::{Sort, TableState};
 
 /// What stands under the bars.
@@ -45,8 +45,7 @@ pub struct State {
     below: Below,
     table: TableState,
     lines: Vec<LayerLine>,
-    filter: TextInput,
-    typing: bool,
+    filter: FilterLine,
     /// Latency limit in milliseconds.
     limit: Option<f64>,
     /// Position among the engines, for streams × batch.
@@ -55,6 +54,8 @@ pub struct State {
     parent: bool,
     /// A variant to compare with, from this tab.
     held: Option<Held>,
+    /// The process that measures again.
+    again: Option<u32>,
 }
 
 /// A variant to compare others with.
@@ -115,33 +116,20 @@ impl TabState for State {
             self.select_lines();
             return true;
         }
-        if !self.filter.text().is_empty() {
-            self.filter = TextInput::default();
+        let filtered = self.filter.clear();
+        if filtered {
             self.select_lines();
-            return true;
         }
-        false
+        filtered
     }
 
     fn typing(&self) -> bool {
-        self.typing
+        self.filter.typing
     }
 
     fn on_key(&mut self, key: Key) -> Vec<message::Effect> {
-        match key.code {
-            KeyCode::Enter => self.typing = false,
-            KeyCode::Esc => {
-                self.typing = false;
-                self.filter = TextInput::default();
-                self.select_lines();
-            }
-            KeyCode::Up => self.table.step(Move::Up),
-            KeyCode::Down => self.table.step(Move::Down),
-            _ => {
-                if self.filter.on_key(key) {
-                    self.select_lines();
-                }
-            }
+        if self.filter.on_key(key, &mut self.table) {
+            self.select_lines();
         }
         Vec::new()
     }
@@ -162,6 +150,8 @@ pub enum Action {
     Engine,
     /// Filters the layers.
     Filter,
+    /// Measures again.
+    Measure,
     /// Keeps this variant to compare others with, or lets it go.
     Hold,
 }
@@ -173,8 +163,7 @@ const fn here(
     hint: Option<&'static str>,
     description: &'static str,
 ) -> Spec {
-    let context = Context::Tab(Tab::Performance);
-    Spec { action: AnyAction::Performance(action), id, description, keys, context, hint }
+    on_tab(Tab::Performance, AnyAction::Performance(action), id, keys, hint, description)
 }
 
 /// The tab's part of the table of actions.
@@ -196,6 +185,7 @@ pub const ACTIONS: &[Spec] = &[
         "layers one by one or by kind; parent or optimized",
     ),
     here(Action::Engine, "next-engine", &["e"], Some("engine"), "show streams × batch of the next engine"),
+    here(Action::Measure, "measure", &["r"], Some("measure"), "measure again, beside the parent"),
     here(Action::Filter, "filter-layers", &["/"], Some("filter"), "filter the layers by words"),
     here(
         Action::Hold,
@@ -216,6 +206,17 @@ impl Action {
             return Err("no optimized model is open, choose one in Projects".into());
         }
         let state = &app.performance;
+        if self == Action::Measure {
+            let known = state.directory.as_ref().and_then(|directory| app.snapshot.variant(directory));
+            return match (known, app.snapshot.running()) {
+                (None, _) => Err("the run lies outside of this workspace".into()),
+                (_, Some(_)) => Err("a run is at work, which would disturb the timing".into()),
+                (Some((_, variant)), None) if variant.summary.is_none() => {
+                    Err("its run is not finished".into())
+                }
+                _ => Ok(()),
+            };
+        }
         let measured = match &state.measured {
             None => return Err("the measurements are being read".into()),
             Some(Err(_)) => return Err("nothing was measured".into()),
@@ -237,6 +238,7 @@ impl Action {
                 false => needed(!measured.layers.is_empty(), "the layers were not measured"),
             },
             Action::Hold => needed(!measured.rows.is_empty(), "no speed was measured"),
+            Action::Measure => Ok(()),
         }
     }
 }
@@ -246,6 +248,8 @@ impl Action {
 pub enum Msg {
     /// The measurements of this directory.
     Loaded(PathBuf, Box<Result<Measured, String>>),
+    /// This directory is being measured again, in the process that is named.
+    Begun(PathBuf, u32),
 }
 
 /// Takes an answer in.
@@ -257,8 +261,30 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<message::Effect> {
             state.select_lines();
         }
         Msg::Loaded(..) => {}
+        Msg::Begun(directory, pid) => {
+            if state.directory.as_ref() == Some(&directory) {
+                state.again = Some(pid);
+            }
+            app.say(Level::Done, format!("process {pid} measures again in {}", directory.display()));
+        }
     }
     Vec::new()
+}
+
+/// The workspace was read anew: what was measured again is read once it is there.
+pub fn refreshed(app: &mut App) -> Vec<message::Effect> {
+    let Some(directory) = app.performance.directory.clone() else { return Vec::new() };
+    let variant = app.snapshot.variant(&directory).map(|(_, variant)| variant);
+    // A look at the workspace from before the process was there shows another one's end.
+    let ended = |pid| {
+        variant.is_some_and(|v| v.state.pid == Some(pid) && v.standing != Standing::Running)
+            || variant.is_none()
+    };
+    if !app.performance.again.is_some_and(ended) {
+        return Vec::new();
+    }
+    app.performance.again = None;
+    vec![message::Effect::Performance(Effect::Load(directory))]
 }
 
 /// Does an action that is enabled.
@@ -268,7 +294,7 @@ pub fn perform(app: &mut App, action: Action) -> Vec<message::Effect> {
     match action {
         Action::Settings => {
             state.below = if state.below == Below::Settings { Below::Layers } else { Below::Settings };
-            state.typing = false;
+            state.filter.typing = false;
             state.select_lines();
         }
         Action::Stricter | Action::Looser => {
@@ -287,7 +313,19 @@ pub fn perform(app: &mut App, action: Action) -> Vec<message::Effect> {
             let count = state.measured().map_or(1, |measured| engines(&measured.rows).len().max(1));
             state.engine = (state.engine + 1) % count;
         }
-        Action::Filter => state.typing = true,
+        Action::Filter => state.filter.typing = true,
+        Action::Measure => {
+            let Some(directory) = state.directory.clone() else { return Vec::new() };
+            app.overlay = Some(Overlay::Confirm(Confirm {
+                question: format!("Measure {title} again?"),
+                details: vec![
+                    "In the settings that it had, beside its parent, for as long as before.".into(),
+                    "What was measured is replaced; model and reports stay.".into(),
+                ],
+                verb: "measure",
+                effects: vec![message::Effect::Performance(Effect::Measure(directory))],
+            }));
+        }
         Action::Hold => {
             let same =
                 state.held.as_ref().is_some_and(|held| Some(&held.directory) == state.directory.as_ref());

@@ -103,6 +103,12 @@ fn draw_title(app: &App, measured: &Measured, pen: &mut Pen<'_>) {
     let about = measured.rows.first().map_or(String::new(), setting);
     let quiet = if measured.warnings.is_empty() { "quiet machine ✓" } else { "" };
     let width = usize::from(pen.area.width);
+    if let Some(stage) = measuring(app) {
+        return pen.line(&Line::from(vec![
+            Span::styled(shorten(title, width.saturating_sub(stage.chars().count() + 7)), app.theme.heading),
+            Span::styled(format!("   {stage}"), app.theme.accent),
+        ]));
+    }
     let right = if about.is_empty() { String::new() } else { format!("{about}   {quiet}") };
     let room = width.saturating_sub(right.chars().count() + 5);
     let title = shorten(title, room);
@@ -112,6 +118,17 @@ fn draw_title(app: &App, measured: &Measured, pen: &mut Pen<'_>) {
         Span::raw(" ".repeat(pad)),
         Span::styled(right, app.theme.dim),
     ]));
+}
+
+/// How far measuring again is, while it is at work.
+fn measuring(app: &App) -> Option<String> {
+    app.performance.again?;
+    let directory = app.performance.directory.as_ref()?;
+    let (_, variant) = app.snapshot.variant(directory)?;
+    let stage = variant.state.active().map_or(String::new(), |stage| {
+        format!(": {} {} / {} {}", stage.stage.name(), stage.done, stage.total, stage.stage.unit())
+    });
+    Some(format!("measures again{stage}"))
 }
 
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
@@ -150,7 +167,14 @@ fn draw_bars(app: &App, state: &State, measured: &Measured, pen: &mut Pen<'_>) {
                 .iter()
                 .find(|speedup| (speedup.engine, speedup.setting()) == (*engine, optimized.setting()));
             let parent = first(&measured.rows, *engine, ModelRole::Parent);
-            pen.line(&verdict(theme, speedup, optimized, parent));
+            let [verdict, latency] = verdict(theme, speedup, optimized, parent);
+            // Beside each other where there is room, since rows are dear; nothing of it may be cut off.
+            if verdict.width() + latency.width() + 4 < usize::from(pen.area.width) {
+                pen.line(&Line::from([verdict.spans, latency.spans].concat()));
+            } else {
+                pen.line(&verdict);
+                pen.line(&latency);
+            }
         }
     }
     if engines.is_empty() {
@@ -190,13 +214,13 @@ fn ms(value: f64) -> String {
     if value < 0.1 { format!("{value:.3}") } else { format!("{value:.2}") }
 }
 
-/// The ratio with its interval and verdict in words, and the percentiles of the latency.
+/// The ratio with its interval and verdict in words; then the percentiles of the latency.
 fn verdict(
     theme: &Theme,
     speedup: Option<&Speedup>,
     optimized: &PerformanceRow,
     parent: Option<&PerformanceRow>,
-) -> Line<'static> {
+) -> [Line<'static>; 2] {
     let mut spans = Vec::new();
     if let Some(speedup) = speedup {
         let (words, style) = match speedup.verdict {
@@ -209,8 +233,9 @@ fn verdict(
         spans.push(Span::styled(words, style.add_modifier(Modifier::BOLD)));
         spans.push(Span::styled(format!(" ({:.2} – {:.2}, 95 %)   ", speedup.low, speedup.high), theme.dim));
     }
+    let verdict = Line::from(spans);
     let latency = optimized.latency_ms;
-    spans.push(Span::styled("latency p50 p90 p99  ", theme.dim));
+    let mut spans = vec![Span::styled("latency p50 p90 p99  ", theme.dim)];
     let values = format!("{} {} {} ms", ms(latency.p50), ms(latency.p90), ms(latency.p99));
     spans.push(Span::styled(values, theme.text));
     if let Some(parent) = parent {
@@ -218,7 +243,7 @@ fn verdict(
         let values = format!("   parent {} {} {}", ms(latency.p50), ms(latency.p90), ms(latency.p99));
         spans.push(Span::styled(values, theme.dim));
     }
-    Line::from(spans)
+    [verdict, Line::from(spans)]
 }
 
 fn draw_warnings(app: &App, measured: &Measured, pen: &mut Pen<'_>) {
@@ -283,15 +308,9 @@ fn draw_layers(app: &App, state: &State, measured: &Measured, area: Rect, buffer
     let used = line.width() as u16;
     buffer.set_line(area.x, area.y, &line, area.width);
     let rest = area.width.saturating_sub(used);
-    if state.typing || !state.filter.text().is_empty() {
-        buffer.set_string(area.x + used, area.y, "/ ", if state.typing { theme.accent } else { theme.dim });
-        let input = Rect { x: area.x + used + 2, width: rest.saturating_sub(3), height: 1, ..area };
-        if state.typing {
-            state.filter.draw(input, buffer, theme);
-        } else {
-            let text = shorten(state.filter.text(), usize::from(input.width));
-            buffer.set_stringn(input.x, input.y, text, usize::from(input.width), theme.text);
-        }
+    if state.filter.is_shown() {
+        let line = Rect { x: area.x + used, width: rest.saturating_sub(1), height: 1, ..area };
+        state.filter.draw(line, buffer, theme, "");
     } else {
         buffer.set_string(area.x + used, area.y, "─".repeat(usize::from(rest)), theme.dim);
     }

@@ -1,22 +1,21 @@
 //! What the Projects tab does outside of the loop.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::import::{self, Draft};
+use super::Msg;
+use super::import;
+use super::import::draft::Draft;
+use super::import::files::{self, Listing};
+use super::import::trial::{self, Request};
 use super::tree::Row;
-use super::{Msg, import::Listing};
+use crate::project::ProjectError;
 use crate::project::workspace::{NewProject, Project, Variant, Workspace};
-use crate::project::{ProjectError, atomic};
-use crate::run::launch;
+use crate::run::{launch, package};
 use crate::tui::app::Level;
 use crate::tui::example;
 use crate::tui::message::{self, Mailer};
 use crate::tui::overlay::Page;
-
-/// What of a variant is exported.
-const EXPORTED: [&str; 3] = ["model.int8.onnx", "manifest.json", "summary.json"];
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +26,7 @@ pub enum Effect {
     Rename(Row, String),
     /// Move a row to the trash.
     Delete(Row),
-    /// Copy the INT8 model of this run directory to a folder.
+    /// Pack the INT8 model of this run directory for deployment, into a folder.
     Export(PathBuf, PathBuf),
     /// Show what a model holds.
     Inspect(PathBuf),
@@ -40,6 +39,10 @@ pub enum Effect {
         /// The model.
         model: String,
     },
+    /// Try the usual preprocessings.
+    Try(Request),
+    /// Stop trying.
+    StopTrying,
     /// Make a project.
     Create(Draft),
 }
@@ -58,9 +61,7 @@ pub fn execute(effect: Effect, workspace: &Workspace, mailer: &Mailer) {
         }),
         Effect::Rename(row, name) => say(rename(workspace, &row, &name).map_err(|error| error.to_string())),
         Effect::Delete(row) => say(delete(workspace, &row).map_err(|error| error.to_string())),
-        Effect::Export(directory, folder) => {
-            say(export(&directory, &folder).map_err(|error| error.to_string()));
-        }
+        Effect::Export(directory, folder) => say(export(&directory, &folder)),
         Effect::Inspect(model) => match inspect(&model) {
             Ok(page) => answer(Msg::Page(page)),
             Err(text) => say(Err(text)),
@@ -70,8 +71,14 @@ pub fn execute(effect: Effect, workspace: &Workspace, mailer: &Mailer) {
             answer(Msg::Import(import::Msg::Listed(listing)));
         }
         Effect::Find { images, model } => {
-            answer(Msg::Import(import::Msg::Found(import::find(&images, &model))));
+            answer(Msg::Import(import::Msg::Found(files::find(&images, &model))));
         }
+        Effect::Try(request) => {
+            if let Some(result) = trial::run(&request).transpose() {
+                answer(Msg::Import(import::Msg::Tried(request, result)));
+            }
+        }
+        Effect::StopTrying => trial::stop(),
         Effect::Create(draft) => match draft.check().and_then(|new| create(workspace, &new)) {
             Ok(project) => answer(made(&project)),
             Err(text) => answer(Msg::Import(import::Msg::Refused(text))),
@@ -132,19 +139,11 @@ fn variant(project: &Project, directory: &Path) -> Result<Variant, ProjectError>
     found.ok_or_else(|| ProjectError::Invalid { path: directory.into(), what: "is gone".into() })
 }
 
-fn export(directory: &Path, folder: &Path) -> Result<String, ProjectError> {
-    let folder = std::path::absolute(folder).map_err(|source| ProjectError::read(folder, source))?;
-    if EXPORTED.iter().any(|name| folder.join(name).exists()) {
-        let what = "already holds an exported model; choose another folder".to_string();
-        return Err(ProjectError::Invalid { path: folder, what });
-    }
-    fs::create_dir_all(&folder).map_err(|source| ProjectError::write(&folder, source))?;
-    for name in EXPORTED {
-        let from = directory.join(name);
-        let bytes = fs::read(&from).map_err(|source| ProjectError::read(&from, source))?;
-        atomic::write(&folder.join(name), &bytes)?;
-    }
-    Ok(format!("exported to {}", folder.display()))
+/// The package that `calib8 export` makes.
+fn export(directory: &Path, folder: &Path) -> Result<String, String> {
+    let folder = std::path::absolute(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let files = package::export(directory, &folder).map_err(|error| error.to_string())?;
+    Ok(format!("exported {} files to {}: model, preprocessing, programs", files.len(), folder.display()))
 }
 
 /// What `calib8 inspect` says: in a process of its own, as a model is loaded.

@@ -16,13 +16,13 @@ use tree::{Row, rows};
 
 use super::TabState;
 use crate::run::status::Standing;
-use crate::tui::action::{Context, Reason, Spec};
+use crate::tui::action::{Reason, Spec, on_tab};
 use crate::tui::app::{App, Level, Subject, Tab};
 use crate::tui::keymap::Key;
 use crate::tui::message;
 use crate::tui::overlay::{Confirm, Overlay, Page};
 use crate::tui::snapshot::{ProjectEntry, Snapshot, VariantEntry};
-use crate::tui::widgets::input::TextInput;
+use crate::tui::widgets::input::{FilterLine, TextInput};
 use crate::tui::widgets::table::TableState;
 
 /// What the tab holds.
@@ -34,6 +34,8 @@ pub struct State {
     pub rows: Vec<Row>,
     /// Ids of projects whose variants are folded away.
     pub folded: BTreeSet<String>,
+    /// Words that rows must hold to be seen.
+    pub filter: FilterLine,
     /// A line of text that is being asked for.
     pub prompt: Option<Prompt>,
     /// The form for a new project.
@@ -58,7 +60,7 @@ pub struct Prompt {
 pub enum PromptKind {
     /// The new name of a row.
     Rename(Row),
-    /// The folder to copy a variant's model to.
+    /// The folder to pack a variant's model into.
     Export(PathBuf),
 }
 
@@ -72,7 +74,15 @@ impl TabState for State {
     }
 
     fn typing(&self) -> bool {
-        self.prompt.is_some() || self.import.is_some()
+        self.prompt.is_some() || self.import.is_some() || self.filter.typing
+    }
+
+    fn typed(&mut self, snapshot: &Snapshot) {
+        self.choose_rows(snapshot);
+    }
+
+    fn back(&mut self) -> bool {
+        self.filter.clear()
     }
 
     fn on_key(&mut self, key: Key) -> Vec<message::Effect> {
@@ -83,7 +93,10 @@ impl TabState for State {
             }
             return answer.effects;
         }
-        let Some(prompt) = &mut self.prompt else { return Vec::new() };
+        let Some(prompt) = &mut self.prompt else {
+            self.filter.on_key(key, &mut self.table);
+            return Vec::new();
+        };
         match key.code {
             KeyCode::Esc => self.prompt = None,
             KeyCode::Enter => {
@@ -104,11 +117,24 @@ impl TabState for State {
     }
 }
 
+impl State {
+    /// Makes the rows anew; the cursor stays on what it was on.
+    fn choose_rows(&mut self, snapshot: &Snapshot) {
+        let under = self.rows.get(self.table.selected()).cloned();
+        self.rows = rows(snapshot, &self.folded, self.filter.text());
+        self.table.set_len(self.rows.len());
+        if let Some(at) = under.and_then(|row| self.rows.iter().position(|other| other.is(&row))) {
+            self.table.select(at);
+        }
+    }
+}
+
 /// What can be done here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the table below says what each does")]
 pub enum Action {
     Open,
+    Filter,
     Fold,
     New,
     Example,
@@ -128,8 +154,7 @@ const fn spec(
     hint: Option<&'static str>,
     description: &'static str,
 ) -> Spec {
-    let context = Context::Tab(Tab::Projects);
-    Spec { action: crate::tui::action::Action::Projects(action), id, description, keys, context, hint }
+    on_tab(Tab::Projects, crate::tui::action::Action::Projects(action), id, keys, hint, description)
 }
 
 /// The tab's part of the table of actions.
@@ -150,9 +175,10 @@ pub const ACTIONS: &[Spec] = &[
         "export",
         &["e"],
         Some("export"),
-        "copy the INT8 model and its manifest to a folder",
+        "pack the INT8 model for deployment into a folder",
     ),
     spec(Action::Rename, "rename", &["R"], Some("rename"), "give it another name"),
+    spec(Action::Filter, "filter-projects", &["/"], Some("filter"), "show only what holds some words"),
     spec(Action::Delete, "delete", &["d"], Some("delete"), "move it to the trash of the workspace"),
     spec(Action::Copy, "copy-path", &["y"], None, "copy its path to the clipboard"),
     spec(Action::Fold, "fold", &["space", "left", "right", "h", "l"], None, "fold the variants away or out"),
@@ -198,8 +224,11 @@ impl Action {
         let no = |reason: &'static str| Err(Reason::Borrowed(reason));
         match (self, selected(app)) {
             (Action::New, _) => Ok(()),
+            (Action::Filter, _) if app.snapshot.projects.is_empty() => no("there is no project yet"),
+            (Action::Filter, _) => Ok(()),
             (Action::Example, _) if app.projects.unpacking => no("it is being unpacked"),
             (Action::Example, _) => Ok(()),
+            (_, None) if app.projects.filter.is_shown() => no("no row holds the words of the filter"),
             (Action::Open, None) => Action::Example.enabled(app),
             (_, None) => no("there is no project yet"),
             (Action::Copy | Action::Delete, Some(Selected::Unreadable(_))) => no("look at its folder first"),
@@ -257,6 +286,7 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<message::Effect> {
         Msg::Made { id, text } => {
             app.projects.unpacking = false;
             app.projects.import = None;
+            app.projects.filter.clear();
             app.projects.table.select(0);
             app.say(Level::Done, text);
             app.projects.wanted = Some(id);
@@ -278,12 +308,7 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<message::Effect> {
 
 /// The workspace was read anew: the cursor stays on what it was on.
 pub fn refreshed(app: &mut App) {
-    let under = app.projects.rows.get(app.projects.table.selected()).cloned();
-    app.projects.rows = rows(&app.snapshot, &app.projects.folded);
-    app.projects.table.set_len(app.projects.rows.len());
-    if let Some(at) = under.and_then(|row| app.projects.rows.iter().position(|other| other.is(&row))) {
-        app.projects.table.select(at);
-    }
+    app.projects.choose_rows(&app.snapshot);
     select_wanted(app);
 }
 
@@ -302,6 +327,7 @@ fn select_wanted(app: &mut App) {
 pub fn perform(app: &mut App, action: Action) -> Vec<message::Effect> {
     let effect = |effect| vec![message::Effect::Projects(effect)];
     match (action, selected(app)) {
+        (Action::Filter, _) => app.projects.filter.typing = true,
         (Action::New, _) => {
             let import = Import::default();
             let effects = import.look();

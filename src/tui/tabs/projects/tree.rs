@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::tui::snapshot::Snapshot;
+use crate::tui::snapshot::{Snapshot, VariantEntry};
 
 /// A row of the tree. It names what it stands for and holds nothing of it, so that it stays right
 /// when the workspace changes.
@@ -56,15 +56,31 @@ impl Row {
     }
 }
 
-/// The rows that are seen.
-pub fn rows(snapshot: &Snapshot, folded: &BTreeSet<String>) -> Vec<Row> {
+/// The rows that are seen: what is not folded away and holds all of `words`. A project holds those of its model and
+/// dataset too, and is seen with the variants that hold them, or with all if it holds them itself.
+pub fn rows(snapshot: &Snapshot, folded: &BTreeSet<String>, words: &str) -> Vec<Row> {
+    let words = words.to_lowercase();
+    let holds = |text: &str| {
+        let text = text.to_lowercase();
+        words.split_whitespace().all(|word| text.contains(word))
+    };
     let mut rows = Vec::new();
     for entry in &snapshot.projects {
         let id = entry.project.id.clone();
+        let definition = &entry.project.definition;
+        let own = [&definition.model, &definition.dataset.path].map(|path| path.display().to_string());
+        let whole = holds(&format!("{} {} {}", entry.project.name, own[0], own[1]));
+        let fitting: Vec<&VariantEntry> = entry
+            .variants
+            .iter()
+            .filter(|variant| whole || holds(&format!("{} {}", entry.project.name, variant.variant.name)))
+            .collect();
+        if !whole && fitting.is_empty() {
+            continue;
+        }
         let closed = folded.contains(&id);
-        let has_variants = !entry.variants.is_empty();
-        rows.push(Row::Project { id: id.clone(), folded: has_variants.then_some(closed) });
-        let shown = if closed { &[][..] } else { &entry.variants[..] };
+        rows.push(Row::Project { id: id.clone(), folded: (!entry.variants.is_empty()).then_some(closed) });
+        let shown = if closed { &[][..] } else { &fitting[..] };
         let count = shown.len();
         rows.extend(shown.iter().enumerate().map(|(at, variant)| Row::Variant {
             project: id.clone(),
@@ -72,6 +88,7 @@ pub fn rows(snapshot: &Snapshot, folded: &BTreeSet<String>) -> Vec<Row> {
             last: at + 1 == count,
         }));
     }
-    rows.extend(snapshot.unreadable.iter().map(|entry| Row::Unreadable { id: entry.id.clone() }));
+    let unreadable = snapshot.unreadable.iter().filter(|entry| holds(&entry.id));
+    rows.extend(unreadable.map(|entry| Row::Unreadable { id: entry.id.clone() }));
     rows
 }

@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::import::{Field, Import};
+use super::import;
 use super::tree::Row;
 use super::{Prompt, PromptKind, Selected, resolve, selected};
 use crate::cli::summary_text::bytes;
@@ -37,16 +37,21 @@ const DETAIL: u16 = 9;
 /// Draws the tab.
 pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     if let Some(import) = &app.projects.import {
-        return draw_import(app, import, area, buffer);
+        return import::view::draw(app, import, area, buffer);
     }
     if let Some(failure) = &app.snapshot.failure {
         return sentence(app, area, buffer, failure);
     }
-    if app.projects.rows.is_empty() {
+    if app.projects.rows.is_empty() && !app.projects.filter.is_shown() {
         return draw_empty(app, area, buffer);
     }
     let detail = if area.height >= 20 { DETAIL } else { 0 };
-    let list = Rect { height: area.height - detail, ..area };
+    let mut list = Rect { height: area.height - detail, ..area };
+    if app.projects.filter.is_shown() {
+        let line = Rect { x: list.x + 2, width: list.width.saturating_sub(4), height: 1, ..list };
+        app.projects.filter.draw(line, buffer, &app.theme, "");
+        list = Rect { y: list.y + 1, height: list.height - 1, ..list };
+    }
     let mut columns = COLUMNS.to_vec();
     columns.insert(8, CREATED);
     table::draw(list, buffer, &app.theme, &columns, &app.projects.table, |at| {
@@ -242,9 +247,7 @@ fn variant_lines(app: &App, variant: &VariantEntry, width: usize) -> Vec<Line<'s
                     let stage = variant.state.active().map_or("begins", |stage| stage.stage.name());
                     format!("  at work: {stage}; Enter shows it")
                 }
-                _ if variant.is_queued() => {
-                    "  queued: begins when the run before it ends, while a workbench is open".to_string()
-                }
+                _ if variant.is_queued() => "  queued: begins when the run before it ends".to_string(),
                 _ => "  nothing was done yet".to_string(),
             })],
         };
@@ -263,13 +266,13 @@ fn variant_lines(app: &App, variant: &VariantEntry, width: usize) -> Vec<Line<'s
         };
         let number = |role| fps(summary, role).unwrap_or(f64::NAN);
         let text = format!(
-            "{:.1} → {:.1} FPS, {}, {} (interval {:.2} – {:.2})",
+            "{:.2} – {:.2}; {:.1} → {:.1} FPS, {}, {}",
+            speedup.low,
+            speedup.high,
             number(ModelRole::Parent),
             number(ModelRole::Optimized),
             speedup.setting(),
             speedup.engine.name(),
-            speedup.low,
-            speedup.high
         );
         lines.push(row(label, style, text));
     }
@@ -308,66 +311,11 @@ fn variant_lines(app: &App, variant: &VariantEntry, width: usize) -> Vec<Line<'s
 fn draw_prompt(app: &App, prompt: &Prompt, area: Rect, buffer: &mut Buffer) {
     let title = match &prompt.kind {
         PromptKind::Rename(_) => "New name",
-        PromptKind::Export(_) => "Copy the INT8 model to the folder",
+        PromptKind::Export(_) => "Pack the INT8 model for deployment into the folder",
     };
     let keys = "Enter does it · Esc leaves it";
     let inner = crate::tui::widgets::popup::popup(area, buffer, &app.theme, (70, 3), title, keys);
     prompt.input.draw(inner, buffer, &app.theme);
-}
-
-fn draw_import(app: &App, import: &Import, area: Rect, buffer: &mut Buffer) {
-    let theme = &app.theme;
-    let x = area.x + 3;
-    let width = area.width.saturating_sub(6);
-    let mut put = |y: u16, line: Line<'_>| {
-        if y < area.bottom() {
-            buffer.set_line(x, y, &fit(&line, usize::from(width)), width);
-        }
-    };
-    put(area.y, Line::styled("New project", theme.heading));
-    let mut input_at = None;
-    for (at, field) in Field::ALL.into_iter().enumerate() {
-        let y = area.y + 2 + at as u16;
-        let here = field == import.field;
-        let (label, _) = field.texts();
-        let style = if here { theme.selected } else { theme.text };
-        let mark = if here { "▸ " } else { "  " };
-        let value = match field {
-            Field::Preprocess => Span::styled(format!("◂ {} ▸", import.preset_name()), style),
-            _ if here => Span::raw(""),
-            _ => Span::styled(
-                shorten_start(import.text(field), usize::from(width.saturating_sub(18))),
-                theme.text,
-            ),
-        };
-        put(y, Line::from(vec![Span::styled(format!("{mark}{label:<15} "), style), value]));
-        if here && field != Field::Preprocess {
-            input_at = Some(Rect { x: x + 18, y, width: width.saturating_sub(18), height: 1 });
-        }
-    }
-    let (_, explanation) = import.field.texts();
-    let mut y = area.y + 3 + Field::ALL.len() as u16;
-    put(y, Line::styled(format!("  {explanation}"), theme.dim));
-    y += 1;
-    if let Some(refused) = &import.refused {
-        put(y, Line::styled(format!("  {refused}"), theme.worse));
-    }
-    y += 1;
-    let room = area.bottom().saturating_sub(y + 2);
-    let skip = import.chosen.saturating_sub(usize::from(room.max(1)) - 1);
-    for (line, entry) in import.listing.entries.iter().enumerate().skip(skip).take(usize::from(room)) {
-        let chosen = line == import.chosen;
-        let style = if chosen { theme.accent } else { theme.dim };
-        let mark = if chosen { "› " } else { "  " };
-        put(y, Line::styled(format!("  {mark}{entry}"), style));
-        y += 1;
-    }
-    let keys = "Tab completes · PgDn chooses · ↑ ↓ fields · Enter on the name: make it";
-    put(area.bottom() - 1, Line::styled(keys, theme.dim));
-    if let Some(rect) = input_at {
-        import.inputs[Field::ALL.iter().position(|f| *f == import.field).unwrap_or(0)]
-            .draw(rect, buffer, theme);
-    }
 }
 
 /// Frames per second of a model in the first setting that was measured.

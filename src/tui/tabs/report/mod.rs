@@ -14,19 +14,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossterm::event::KeyCode;
-
 pub use effect::{Effect, KINDS, Loaded, execute, load};
 
 use super::TabState;
 use crate::report::filter::{Filter, FilterError};
 use crate::report::{Cell, ConfusionPair, Format, Kind, Sheet, Sort, View, confusion};
-use crate::tui::action::{Action as AnyAction, Context, Move, Reason, Spec};
+use crate::tui::action::{Action as AnyAction, Reason, Spec, on_tab};
 use crate::tui::app::{App, Tab};
 use crate::tui::image::{Picture, Request, Want};
 use crate::tui::keymap::Key;
 use crate::tui::message;
-use crate::tui::widgets::input::TextInput;
+use crate::tui::widgets::input::{FilterLine, TextInput};
 use crate::tui::widgets::table::TableState;
 
 /// How long the cursor must rest before a picture is made: holding a key makes none.
@@ -43,8 +41,7 @@ pub struct State {
     /// The rows of the sheet that are shown, in order.
     rows: Vec<u32>,
     only_erroneous: bool,
-    filter: TextInput,
-    typing: bool,
+    filter: FilterLine,
     filter_error: Option<FilterError>,
     /// The confusion pairs, while they lie over the table.
     pairs: Option<Pairs>,
@@ -161,33 +158,20 @@ impl TabState for State {
         if std::mem::take(&mut self.open) {
             return true;
         }
-        if !self.filter.text().is_empty() {
-            self.filter = TextInput::default();
+        let filtered = self.filter.clear();
+        if filtered {
             self.select_rows();
-            return true;
         }
-        false
+        filtered
     }
 
     fn typing(&self) -> bool {
-        self.typing
+        self.filter.typing
     }
 
     fn on_key(&mut self, key: Key) -> Vec<message::Effect> {
-        match key.code {
-            KeyCode::Enter => self.typing = false,
-            KeyCode::Esc => {
-                self.typing = false;
-                self.filter = TextInput::default();
-                self.select_rows();
-            }
-            KeyCode::Up => self.table.step(Move::Up),
-            KeyCode::Down => self.table.step(Move::Down),
-            _ => {
-                if self.filter.on_key(key) {
-                    self.select_rows();
-                }
-            }
+        if self.filter.on_key(key, &mut self.table) {
+            self.select_rows();
         }
         Vec::new()
     }
@@ -229,14 +213,7 @@ const fn here(
     hint: Option<&'static str>,
     description: &'static str,
 ) -> Spec {
-    Spec {
-        action: AnyAction::Report(action),
-        id,
-        description,
-        keys,
-        context: Context::Tab(Tab::Report),
-        hint,
-    }
+    on_tab(Tab::Report, AnyAction::Report(action), id, keys, hint, description)
 }
 
 /// The tab's part of the table of actions.
@@ -410,7 +387,7 @@ pub fn perform(app: &mut App, action: Action) -> Vec<message::Effect> {
                         name(sheet, pair.parent),
                         name(sheet, pair.optimized)
                     );
-                    state.filter = TextInput::new(&text);
+                    state.filter.input = TextInput::new(&text);
                     state.select_rows();
                 }
             }
@@ -425,7 +402,7 @@ pub fn perform(app: &mut App, action: Action) -> Vec<message::Effect> {
         Action::Pictures => state.hidden = !state.hidden,
         Action::Filter => {
             state.pairs = None;
-            state.typing = true;
+            state.filter.typing = true;
         }
         Action::Erroneous => {
             state.only_erroneous = !state.only_erroneous;

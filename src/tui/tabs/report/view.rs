@@ -176,18 +176,8 @@ fn draw_filter(app: &App, sheet: &Sheet, area: Rect, buffer: &mut Buffer) {
     ]);
     let width = right.width() as u16;
     buffer.set_line(area.right().saturating_sub(width + 1), area.y, &right, width);
-    let room = area.width.saturating_sub(width + 5);
-    buffer.set_string(area.x + 1, area.y, "/ ", if state.typing { theme.accent } else { theme.dim });
-    let input = Rect { x: area.x + 3, width: room, height: 1, ..area };
-    if state.typing {
-        state.filter.draw(input, buffer, theme);
-    } else {
-        let (text, style) = match state.filter.text() {
-            "" => ("no filter", theme.dim),
-            text => (text, theme.text),
-        };
-        buffer.set_stringn(input.x, input.y, shorten(text, usize::from(room)), usize::from(room), style);
-    }
+    let line = Rect { x: area.x + 1, width: area.width.saturating_sub(width + 3), height: 1, ..area };
+    state.filter.draw(line, buffer, theme, "no filter");
     if let Some(error) = &state.filter_error
         && area.height >= 3
     {

@@ -20,7 +20,8 @@ const ROWS: usize = 50_000;
 const CLASSES: u32 = 1000;
 
 fn say(text: &str) {
-    writeln!(std::io::stderr(), "{text}").unwrap();
+    let mut out = std::io::stderr().lock();
+    writeln!(out, "{text}").unwrap();
 }
 
 fn ms(time: Duration) -> f64 {

@@ -1,4 +1,4 @@
-//! The last row: why a key did nothing, else the last message, else that one types, else the keys.
+//! The last row: why a key did nothing, else the last message, else the keys.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -29,11 +29,6 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
         }
         let line = Line::from(vec![Span::styled(word, style), Span::styled(text, style)]);
         buffer.set_line(area.x + 1, area.y, &fit(&line, width), area.width);
-    } else if app.overlay.is_none() && app.state().typing() {
-        // No key of the tab acts now; the place where one types says which do.
-        let quit = app.keymap.shown(Action::Quit);
-        let text = format!("letters are text here; Esc leaves it, {quit} quits");
-        buffer.set_line(area.x + 1, area.y, &fit(&Line::styled(text, app.theme.dim), width), area.width);
     } else {
         keys(app, area, buffer);
     }

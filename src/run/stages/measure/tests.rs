@@ -43,6 +43,7 @@ impl Bed {
             threads,
             batch,
             seconds: 0.01,
+            memory_bytes: u64::MAX,
             latency_limit_ms,
             layers: false,
         };

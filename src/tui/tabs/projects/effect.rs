@@ -142,7 +142,7 @@ fn variant(project: &Project, directory: &Path) -> Result<Variant, ProjectError>
 /// The package that `calib8 export` makes.
 fn export(directory: &Path, folder: &Path) -> Result<String, String> {
     let folder = std::path::absolute(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let files = package::export(directory, &folder).map_err(|error| error.to_string())?;
+    let files = package::export(directory, &folder, None).map_err(|error| error.to_string())?;
     Ok(format!("exported {} files to {}: model, preprocessing, programs", files.len(), folder.display()))
 }
 

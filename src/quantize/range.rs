@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::placement::Bounds;
-use super::{Preset, RangeMethod, TensorStatistics};
+use super::{Preset, RangeMethod, TensorStatistics, distribution};
 use crate::model::function::Function;
 
 /// Smallest scale: far below any real activation, far above where f32 products with it vanish.
@@ -61,9 +61,12 @@ pub(super) fn choose(
     bounds: Bounds,
     preset: Preset,
 ) -> (f32, f32) {
+    let extremes = statistics.extremes();
     let (low, high) = match method {
-        RangeMethod::MinMax | RangeMethod::Mse => statistics.extremes(),
+        RangeMethod::MinMax | RangeMethod::Mse => extremes,
         RangeMethod::MeanMinMax => statistics.mean_extremes(),
+        RangeMethod::Percentile => distribution::percentile(statistics.histogram(), extremes),
+        RangeMethod::Entropy => distribution::entropy(statistics.histogram(), extremes),
     };
     let (low, high) = match bounds {
         Bounds::Any => (low, high),
@@ -184,6 +187,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_method_gives_the_same_range_however_the_images_are_split(
+            images in prop::collection::vec(prop::collection::vec(-50f32..80.0, 30), 2..9), cut in 1usize..8,
+        ) {
+            let seen = |images: &[Vec<f32>]| {
+                let mut statistics = TensorStatistics::default();
+                images.iter().for_each(|i| statistics.observe(i, &[1, i.len()], None));
+                statistics
+            };
+            let (left, right) = images.split_at(cut.min(images.len() - 1));
+            let mut merged = seen(right);
+            merged.merge(&seen(left));
+            let whole = seen(&images);
+            let (low, high) = whole.extremes();
+            for method in RangeMethod::ALL {
+                let of = |statistics| choose(statistics, method, Bounds::Any, Preset::Mixed);
+                prop_assert_eq!(of(&whole), of(&merged), "{:?}", method);
+                let (from, to) = of(&whole);
+                prop_assert!(low.min(0.0) <= from && from <= to && to <= high.max(0.0), "{:?}: {:?}", method, (from, to));
+            }
+        }
+
         #[test]
         fn the_range_is_covered_within_half_a_step(low in -1e4f32..1e4, span in 0f32..1e4, mixed: bool) {
             let high = low + span;

@@ -99,7 +99,9 @@ impl Field {
             (Field::Preset, _) => "zero point 0 or 128: symmetric, as some other runtimes prefer it",
             (Field::Range, 0) => "the part of min-max with the least squared error of rounding and clipping",
             (Field::Range, 1) => "the smallest and the largest value of all images",
-            (Field::Range, _) => "the mean over the images of each image's smallest and largest value",
+            (Field::Range, 2) => "the mean over the images of each image's smallest and largest value",
+            (Field::Range, 3) => "all but one value in 100 000",
+            (Field::Range, _) => "the part of min-max whose distribution changes least, by KL divergence",
             (Field::Bias, 0) => "layer after layer, kept only if held-out images say that it helps",
             (Field::Bias, 1) => "the bias takes up the mean error that rounding the weights makes",
             (Field::Bias, _) => "biases stay as they are",
@@ -116,7 +118,13 @@ impl Field {
             Field::Precision => &[("INT8", None), ("FP16", Some("no CPU gains by it"))],
             Field::Method => &[("Default", None), ("AccuracyAware", None), ("Auto", None)],
             Field::Preset => &[("Mixed", None), ("Performance", None)],
-            Field::Range => &[("MSE", None), ("min-max", None), ("mean min-max", None)],
+            Field::Range => &[
+                ("MSE", None),
+                ("min-max", None),
+                ("mean min-max", None),
+                ("percentile", None),
+                ("entropy", None),
+            ],
             Field::Bias => &[("sequential", None), ("fast", None), ("none", None)],
             _ => &[],
         }
@@ -212,7 +220,8 @@ impl Form {
         if !self.named {
             let method = ["", " accuracy-aware", " auto"][self.choice(Field::Method)];
             let preset = [" mixed", " performance"][self.choice(Field::Preset)];
-            let range = ["", " min-max", " mean min-max"][self.choice(Field::Range)];
+            let range =
+                ["", " min-max", " mean min-max", " percentile", " entropy"][self.choice(Field::Range)];
             // The method auto chooses these by itself.
             let chosen = if method == " auto" { String::new() } else { format!("{preset}{range}") };
             self.set(Field::Name, &format!("int8{method}{chosen}"));
@@ -243,7 +252,13 @@ impl Form {
         }
         optimize.subset_size = subset as u32;
         optimize.preset = [Preset::Mixed, Preset::Performance][self.choice(Field::Preset)];
-        let ranges = [RangeMethod::Mse, RangeMethod::MinMax, RangeMethod::MeanMinMax];
+        let ranges = [
+            RangeMethod::Mse,
+            RangeMethod::MinMax,
+            RangeMethod::MeanMinMax,
+            RangeMethod::Percentile,
+            RangeMethod::Entropy,
+        ];
         optimize.range = ranges[self.choice(Field::Range)];
         let corrections = [BiasCorrection::Sequential, BiasCorrection::Fast, BiasCorrection::None];
         optimize.bias_correction = corrections[self.choice(Field::Bias)];

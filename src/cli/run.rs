@@ -32,6 +32,9 @@ pub struct Args {
     /// Override a key of the run file, such as --set optimize.preset=mixed; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Neither read nor keep calibration statistics of other runs; as --set optimize.cache=false
+    #[arg(long)]
+    pub no_cache: bool,
     /// Go on with the run that the output folder holds
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
@@ -80,6 +83,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
 /// The run file can't be used.
 pub(super) fn plan(args: &Args, file: &Path) -> anyhow::Result<Plan> {
     let mut plan = Plan::load(file, &args.set).map_err(RunError::from)?;
+    plan.optimize.cache &= !args.no_cache;
     if let Some(output) = &args.output {
         plan.output =
             std::path::absolute(output).with_context(|| format!("--output {}", output.display()))?;

@@ -259,7 +259,9 @@ mod tests {
                 seconds: 3.0,
                 images_per_second: 50.0,
                 peak_rss_bytes: 1,
+                from_cache: false,
             },
+            stages: Vec::new(),
             performance: vec![
                 performance(ModelRole::Parent, 1, 412.34),
                 performance(ModelRole::Optimized, 1, 968.08),

@@ -174,6 +174,7 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
         optimized: &second,
         performance: &performance,
         sensitivity: &[],
+        tradeoff: &[],
         gates: &[],
         reports: &reports,
         classes: &classes,

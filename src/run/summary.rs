@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::events::Status;
+use super::events::{Stage, Status};
 use super::performance::EngineRecord;
 use super::plan::EngineName;
 pub use crate::measure::{Interval, Latency, Verdict};
@@ -32,6 +32,9 @@ pub struct Summary {
     pub optimized: ModelSummary,
     /// The calibration.
     pub calibration: CalibrationSummary,
+    /// How long each stage took, in the order in which they were done.
+    #[serde(default)]
+    pub stages: Vec<StageSeconds>,
     /// Speed of each model in each setting.
     pub performance: Vec<PerformanceRow>,
     /// How much faster the optimized model is in each setting.
@@ -92,6 +95,18 @@ pub struct CalibrationSummary {
     pub images_per_second: f64,
     /// Most memory that the process held.
     pub peak_rss_bytes: u64,
+    /// Whether an earlier run had left the statistics, so that no image was looked at for them.
+    #[serde(default)]
+    pub from_cache: bool,
+}
+
+/// The time of one stage.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StageSeconds {
+    /// Which.
+    pub stage: Stage,
+    /// How long it took, without what an earlier worker had done of it.
+    pub seconds: f64,
 }
 
 /// What the method `accuracy_aware` holds within its limit.

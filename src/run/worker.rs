@@ -12,10 +12,12 @@ use serde::Serialize;
 use super::directory::RunDirectory;
 use super::event_log::EventLog;
 use super::events::{Event, Stage};
+use super::fold::StageState;
 use super::interrupt::Interrupt;
 use super::plan::Plan;
 use super::sink::Sink;
 use super::stages::{baseline, calibrate, closing, measure, prepare, report, sensitivity, tradeoff, verify};
+use super::summary::StageSeconds;
 use super::{Outcome, RunError};
 use crate::progress::Progress;
 use crate::project::{atomic, hash};
@@ -68,6 +70,13 @@ impl Desk<'_> {
     /// Warnings of all stages so far.
     pub fn warnings(&self) -> Vec<String> {
         self.log.state().warnings
+    }
+
+    /// The time of each stage that has ended.
+    pub fn stages(&self) -> Vec<StageSeconds> {
+        let stages = self.log.state().stages;
+        let ended = |s: &StageState| Some(StageSeconds { stage: s.stage, seconds: s.seconds? });
+        stages.iter().filter_map(ended).collect()
     }
 
     pub fn emit(&self, event: Event) {

@@ -5,6 +5,7 @@
 
 mod bad_datasets;
 mod bad_models;
+mod cache;
 mod commands;
 mod datasets;
 mod detached;

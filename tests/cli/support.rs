@@ -151,12 +151,13 @@ impl Workspace {
     }
 
     /// Variables that keep the binary from the files of whoever runs the tests.
-    pub fn home(&self) -> [(&'static str, PathBuf); 3] {
+    pub fn home(&self) -> [(&'static str, PathBuf); 4] {
         let home = self.1.path();
         [
             ("XDG_STATE_HOME", home.join("state")),
             ("XDG_DATA_HOME", home.join("data")),
             ("CALIB8_WORKSPACE", home.join("workspace")),
+            ("CALIB8_CACHE", "off".into()),
         ]
     }
 

@@ -55,6 +55,7 @@ fn long_run(workspace: &Workspace, project: &Project) -> calib8::run::launch::St
     let worker = std::process::Command::new(env!("CARGO_BIN_EXE_calib8"))
         .arg("worker")
         .arg(&variant.path)
+        .env("CALIB8_CACHE", "off")
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())

@@ -36,6 +36,7 @@ impl Terminal {
         }
         command.env("TERM", "xterm-256color");
         command.env("LANG", "C.UTF-8");
+        command.env("CALIB8_CACHE", "off");
         command.env("XDG_CONFIG_HOME", "/nonexistent");
         for (name, value) in variables {
             command.env(name, value);

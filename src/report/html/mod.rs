@@ -2,7 +2,7 @@
 //! light and dark. Every word that comes from a file is escaped; a policy in the page's head forbids
 //! the browser to load anything, should something slip through.
 //!
-//! [`page`] holds what the page is told, `overview`, `speed`, `accuracy` and `facts` write its parts, and `text`
+//! [`page`] holds what the page is told, `overview`, `speed`, `tradeoff`, `accuracy` and `facts` write its parts, and `text`
 //! rounds numbers and escapes words.
 
 mod accuracy;
@@ -11,10 +11,13 @@ mod overview;
 pub mod page;
 mod speed;
 mod text;
+mod tradeoff;
 
 use std::io::{self, Write};
 
-pub use page::{Best, Fact, Gate, LayerRow, Load, ModelFacts, Page, Performance, Speedup, Thumbnail};
+pub use page::{
+    Best, Fact, Gate, LayerRow, Load, ModelFacts, Page, Performance, Speedup, Thumbnail, TradeoffPoint,
+};
 
 use super::ReportError;
 use text::esc;
@@ -51,6 +54,7 @@ fn write(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     accuracy::confusions(page, out)?;
     accuracy::annotations(page, out)?;
     accuracy::distances(page, out)?;
+    tradeoff::tradeoff(page, out)?;
     speed::layers(page, out)?;
     facts::left_out(page, out)?;
     facts::unusable(page, out)?;
@@ -92,6 +96,18 @@ mod tests {
             }
         }
         assert_eq!(open, ["html", "body"]);
+    }
+
+    #[test]
+    fn sets_of_layers_are_listed_from_the_fastest_on() {
+        let mut sample = Sample::new(&ALL, Head::Logits);
+        sample.tradeoff.reverse();
+        let html = html(&sample.page());
+        let (fast, slow) = (html.find("<td class=\"name\"></td>"), html.find("conv&lt;1&gt;, "));
+        assert!(fast.is_some() && fast < slow, "{fast:?} {slow:?}");
+        assert!(html.contains(" and 2 more</td>") && html.matches("<b>taken</b>").count() == 1);
+        sample.tradeoff.clear();
+        assert!(!self::html(&sample.page()).contains("Accuracy against speed"));
     }
 
     #[test]

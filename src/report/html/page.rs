@@ -29,6 +29,8 @@ pub struct Page<'a> {
     pub gates: Vec<Gate>,
     /// Layers of both models, matched by name.
     pub layers: Vec<LayerRow>,
+    /// Sets of layers in FP32 that were tried; empty where none were.
+    pub tradeoff: &'a [TradeoffPoint],
     /// The accuracy reports.
     pub reports: &'a Reports,
     /// Names of the classes by index; may be empty.
@@ -46,6 +48,21 @@ pub struct Page<'a> {
     pub warnings: &'a [String],
     /// Names of files beside the page, to link to.
     pub files: &'a [String],
+}
+
+/// What some layers in FP32 bring.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TradeoffPoint {
+    /// Names of the layers.
+    pub fp32_layers: Vec<String>,
+    /// Inferences per second, by the times of single layers.
+    pub fps: f64,
+    /// Percentage points that are lost.
+    pub drop: f64,
+    /// Mean KL divergence from the parent, in nats.
+    pub kl: f64,
+    /// Whether it was taken.
+    pub taken: bool,
 }
 
 /// One of the two models.

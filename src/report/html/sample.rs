@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::page::{Best, Fact, Gate, LayerRow, Load, ModelFacts, Page, Performance, Speedup, Thumbnail};
+use super::page::{
+    Best, Fact, Gate, LayerRow, Load, ModelFacts, Page, Performance, Speedup, Thumbnail, TradeoffPoint,
+};
 use crate::report::{Collector, Head, Kind, Reports};
 
 /// What a [`Page`] borrows.
@@ -12,6 +14,7 @@ pub(super) struct Sample {
     pub thumbnails: BTreeMap<String, Thumbnail>,
     pub warnings: Vec<String>,
     pub files: Vec<String>,
+    pub tradeoff: Vec<TradeoffPoint>,
 }
 
 fn class_names() -> Vec<String> {
@@ -91,6 +94,16 @@ impl Sample {
                 "predictions.csv".into(),
                 "100 %.csv".into(),
             ],
+            tradeoff: vec![
+                TradeoffPoint { fp32_layers: Vec::new(), fps: 331.0, drop: 2.5, kl: 0.031, taken: false },
+                TradeoffPoint {
+                    fp32_layers: (1..=10).map(|i| format!("conv<{i}>")).collect(),
+                    fps: 260.5,
+                    drop: 0.75,
+                    kl: 0.0093,
+                    taken: true,
+                },
+            ],
         }
     }
 
@@ -122,6 +135,7 @@ impl Sample {
                 gate("max_drop", 1.0, None, true),
             ],
             layers: (0..54).map(layer).collect(),
+            tradeoff: &self.tradeoff,
             reports: &self.reports,
             classes: &self.classes,
             thumbnails: &self.thumbnails,

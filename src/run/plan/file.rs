@@ -115,6 +115,9 @@ pub struct OptimizeSection {
     pub time_budget_seconds: Option<f64>,
     /// What to leave in FP32.
     pub ignored_scope: IgnoredScope,
+    /// Whether statistics of the same model, images and preprocessing are taken from an earlier run, and
+    /// kept for later ones.
+    pub cache: bool,
 }
 
 impl Default for OptimizeSection {
@@ -130,6 +133,7 @@ impl Default for OptimizeSection {
             max_drop: 1.0,
             time_budget_seconds: None,
             ignored_scope: IgnoredScope::default(),
+            cache: true,
         }
     }
 }

@@ -119,6 +119,15 @@ pub struct OptimizePlan {
     pub time_budget_seconds: Option<f64>,
     /// What to leave in FP32.
     pub ignored_scope: IgnoredScope,
+    /// Whether statistics are shared with other runs; written where they are not.
+    #[serde(skip_serializing_if = "is_true")]
+    pub cache: bool,
+}
+
+/// Takes a reference because serde gives one.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// Images to calibrate on.

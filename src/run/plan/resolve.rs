@@ -90,6 +90,7 @@ impl Resolver<'_> {
                 max_drop: optimize.max_drop,
                 time_budget_seconds: optimize.time_budget_seconds,
                 ignored_scope: optimize.ignored_scope,
+                cache: optimize.cache,
             },
             performance: PerformancePlan {
                 engines: unique(performance.engines),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::baseline::Parent;
+use super::cache::Cache;
 use super::checkpoint::Checkpoint;
 use super::prepare::{Subject, misfit};
 use super::recipe::{self, Recipe};
@@ -27,6 +28,8 @@ use crate::run::worker::{Desk, StageError};
 const CHECKPOINT_EVERY: usize = 64;
 /// The shortest time between two looks at a tensor.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Name of the statistics so far.
+const CHECKPOINT_FILE: &str = "checkpoint";
 /// Name of the model that is made.
 pub(in crate::run) const MODEL_FILE: &str = "model.int8.onnx";
 
@@ -51,12 +54,19 @@ impl Calibrated {
 
 pub(in crate::run) fn run(desk: &Desk, subject: &Subject, parent: &Parent) -> Result<Calibrated, RunError> {
     let options = options(desk.plan);
-    let observed = |progress: &dyn Progress| -> Result<(Placement, Checkpoint), StageError> {
+    let observed = |progress: &dyn Progress| -> Result<(Placement, Checkpoint, bool), StageError> {
         let placement = quantize::place(&subject.parent, &options)?;
-        let checkpoint = observe(desk, subject, &placement, progress)?;
-        Ok((placement, checkpoint))
+        let key = key(subject, &placement);
+        let cache = Cache::of_user(desk.plan.optimize.cache, &key);
+        if let Some(checkpoint) = cache.read(subject.calibration.items.len(), progress) {
+            atomic::write(&desk.directory.file(CHECKPOINT_FILE), &checkpoint.to_bytes()?)?;
+            return Ok((placement, checkpoint, true));
+        }
+        let checkpoint = observe(desk, subject, &placement, &key, progress)?;
+        cache.keep(&checkpoint, progress);
+        Ok((placement, checkpoint, false))
     };
-    let ((placement, checkpoint), seconds) = desk.stage(Stage::Statistics, observed)?;
+    let ((placement, checkpoint, from_cache), seconds) = desk.stage(Stage::Statistics, observed)?;
     unreadable::store(desk, listed(&checkpoint.unreadable))?;
     let statistics = checkpoint.statistics;
     let images = statistics.images() as usize;
@@ -65,6 +75,7 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject, parent: &Parent) -> Re
         seconds,
         images_per_second: images as f64 / seconds,
         peak_rss_bytes: host::peak_rss_bytes(),
+        from_cache,
     };
     let recipe = recipe::run(desk, subject, parent, &placement, &statistics, options)?;
     let model = write(desk, &recipe.quantized)?;
@@ -108,19 +119,19 @@ fn observe(
     desk: &Desk,
     subject: &Subject,
     placement: &Placement,
+    key: &str,
     progress: &dyn Progress,
 ) -> Result<Checkpoint, StageError> {
-    let file = desk.directory.file("checkpoint");
-    let key = key(subject, placement);
-    let start = match Checkpoint::read(&file, &key) {
+    let file = desk.directory.file(CHECKPOINT_FILE);
+    let start = match Checkpoint::read(&file, key) {
         Ok(Some(found)) => found,
-        Ok(None) => Checkpoint::new(&key, 0, Vec::new(), Statistics::default()),
+        Ok(None) => Checkpoint::new(key, 0, Vec::new(), Statistics::default()),
         Err(why) => {
             progress.warn(&format!(
                 "{}: the checkpoint is not used, {why}; calibration starts anew",
                 file.display()
             ));
-            Checkpoint::new(&key, 0, Vec::new(), Statistics::default())
+            Checkpoint::new(key, 0, Vec::new(), Statistics::default())
         }
     };
     let total = subject.calibration.items.len();
@@ -156,7 +167,7 @@ fn observe(
     let options = ObserveOptions { threads, total, checkpoint_every: CHECKPOINT_EVERY, peek: &peek };
     let mut write_error = None;
     let save = |statistics: &Statistics| {
-        let checkpoint = images.checkpoint(&key, statistics.clone());
+        let checkpoint = images.checkpoint(key, statistics.clone());
         let written =
             checkpoint.to_bytes().map_err(StageError::from).and_then(|b| Ok(atomic::write(&file, &b)?));
         if let Err(error) = written {
@@ -189,7 +200,7 @@ fn observe(
             unreadable.len()
         ));
     }
-    let checkpoint = images.checkpoint(&key, statistics);
+    let checkpoint = images.checkpoint(key, statistics);
     atomic::write(&file, &checkpoint.to_bytes()?)?;
     Ok(checkpoint)
 }

@@ -4,6 +4,7 @@ use super::calibrate::Calibrated;
 use super::page::{self, Facts, fact};
 use super::prepare::Subject;
 use super::report::Evaluated;
+use super::tradeoff::Traded;
 use super::verify::Optimized;
 use crate::dataset::{self, Dataset};
 use crate::kernels::Isa;
@@ -16,7 +17,7 @@ use crate::run::events::{Event, Stage};
 use crate::run::gates;
 use crate::run::performance::Performance;
 use crate::run::summary::{
-    FileRecord, HostSummary, MANIFEST_SCHEMA, Manifest, ModelSummary, SCHEMA, Summary, TradeoffSummary,
+    FileRecord, HostSummary, MANIFEST_SCHEMA, Manifest, ModelSummary, SCHEMA, Summary,
 };
 use crate::run::worker::Desk;
 
@@ -29,7 +30,7 @@ pub(in crate::run) struct Results<'a> {
     pub optimized: &'a Optimized,
     pub performance: &'a Performance,
     pub sensitivity: &'a [LayerSensitivity],
-    pub tradeoff: Option<TradeoffSummary>,
+    pub tradeoff: Option<Traded>,
     pub evaluated: &'a Evaluated,
 }
 
@@ -61,10 +62,11 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject, results: &Results) -> 
             quantized_layers: Some(weighted.filter(|l| l.quantized).count()),
         },
         calibration: calibrated.summary,
+        stages: desk.stages(),
         performance: performance.rows.clone(),
         speedup: performance.speedup.clone(),
         engines: performance.engines.clone(),
-        tradeoff: results.tradeoff.clone(),
+        tradeoff: results.tradeoff.as_ref().map(|t| t.summary.clone()),
         reports,
         gates,
         warnings: desk.warnings(),
@@ -101,11 +103,12 @@ fn html(desk: &Desk, subject: &Subject, results: &Results, summary: &Summary) ->
             calibration.push(fact("kept in FP32 for accuracy", tradeoff.fp32_layers.join(", ")));
         }
     }
+    let speed = match summary.calibration.from_cache {
+        true => "statistics of an earlier run".to_string(),
+        false => format!("{:.1} images/s on {} threads", summary.calibration.images_per_second, subject.threads()),
+    };
     calibration.extend([
-        fact(
-            "speed",
-            format!("{:.1} images/s on {} threads", summary.calibration.images_per_second, subject.threads()),
-        ),
+        fact("speed", speed),
         fact("peak memory", format!("{:.0} MB", summary.calibration.peak_rss_bytes as f64 / 1e6)),
     ]);
     let unquantized: Vec<&str> =
@@ -130,6 +133,7 @@ fn html(desk: &Desk, subject: &Subject, results: &Results, summary: &Summary) ->
         optimized: &summary.optimized,
         performance,
         sensitivity,
+        tradeoff: results.tradeoff.as_ref().map_or(&[][..], |t| &t.points),
         gates: &summary.gates,
         reports: &evaluated.reports,
         classes: subject.classes(),

@@ -2,6 +2,7 @@
 //! has two models and no plan.
 
 pub(super) mod baseline;
+pub(super) mod cache;
 pub(super) mod calibrate;
 pub(super) mod checkpoint;
 pub(super) mod closing;

@@ -25,6 +25,7 @@ use crate::quantize::{
     self, Candidate, Ended, Judge, Kitchen, NodeKind, Placement, Point, QuantizeError, Quantized, Score,
 };
 use crate::report::Head;
+use crate::report::html::TradeoffPoint;
 use crate::run::RunError;
 use crate::run::events::Stage;
 use crate::run::plan::Method;
@@ -72,13 +73,20 @@ struct FilePoint {
     score: Score,
 }
 
+/// What the search found.
+pub(in crate::run) struct Traded {
+    pub summary: TradeoffSummary,
+    /// All that was tried, for the page.
+    pub points: Vec<TradeoffPoint>,
+}
+
 /// Keeps layers in FP32 if the plan asks for it; otherwise hands on what it got.
 pub(in crate::run) fn run(
     desk: &Desk,
     subject: &Subject,
     parent: &Parent,
     calibrated: Calibrated,
-) -> Result<(Calibrated, Option<TradeoffSummary>), RunError> {
+) -> Result<(Calibrated, Option<Traded>), RunError> {
     if desk.plan.optimize.method != Method::AccuracyAware {
         return Ok((calibrated, None));
     }
@@ -97,8 +105,17 @@ pub(in crate::run) fn run(
         points: file.points.len(),
         ended: file.ended.unwrap_or(Ended::OutOfReach),
     });
+    let point = |(at, point): (usize, &FilePoint)| TradeoffPoint {
+        fp32_layers: point.fp32_layers.clone(),
+        fps: point.fps_estimated,
+        drop: point.drop,
+        kl: point.score.loss,
+        taken: file.best == Some(at),
+    };
+    let points = file.points.iter().enumerate().map(point).collect();
     let recipe = super::recipe::Recipe { quantized, ..calibrated.recipe };
-    Ok((Calibrated { model, placement, recipe, ..calibrated }, summary))
+    let traded = summary.map(|summary| Traded { summary, points });
+    Ok((Calibrated { model, placement, recipe, ..calibrated }, traded))
 }
 
 fn search(

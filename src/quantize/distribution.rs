@@ -70,6 +70,9 @@ fn magnitudes(histogram: &Histogram, extremes: (f32, f32), limit: f64) -> Vec<f6
             *slot += count * (end - start).max(0.0) / (to - from);
         }
     }
+    // Zeros are stored exactly whatever the range. There are so many of them behind a Relu that they would
+    // decide alone: as in TensorRT, their part counts as the next one does.
+    counts[0] = counts[1];
     counts
 }
 
@@ -137,6 +140,10 @@ mod tests {
         assert!(whole.1 > 0.95, "{whole:?}");
         let cut = entropy(&histogram(1_000_000, &[-16.0, 16.0]), (-16.0, 16.0));
         assert!(cut.1 < 4.0 && cut.0 == -cut.1, "{cut:?}");
+        let mut relu = histogram(1_000_000, &[]);
+        relu.extend(&vec![0.0; 4_000_000]);
+        let kept = entropy(&relu, (0.0, 1.0));
+        assert!(kept.1 > 0.95, "zeros say nothing about the range: {kept:?}");
     }
 
     #[test]

@@ -105,7 +105,9 @@ fn html(desk: &Desk, subject: &Subject, results: &Results, summary: &Summary) ->
     }
     let speed = match summary.calibration.from_cache {
         true => "statistics of an earlier run".to_string(),
-        false => format!("{:.1} images/s on {} threads", summary.calibration.images_per_second, subject.threads()),
+        false => {
+            format!("{:.1} images/s on {} threads", summary.calibration.images_per_second, subject.threads())
+        }
     };
     calibration.extend([
         fact("speed", speed),

@@ -430,5 +430,5 @@ fn a_model_with_attention_is_quantized_in_part() {
     let agreement = number(&summary["reports"]["predictions"]["agreement"]);
     assert!(agreement > 0.5, "four classes: by chance it would be a quarter, not {agreement}");
     let table = String::from_utf8(workspace.output("layers.csv")).unwrap();
-    assert!(table.lines().any(|line| line.contains("Softmax,fp32")), "{table}");
+    assert!(table.lines().any(|line| line.contains("Attention,fp32")), "{table}");
 }

@@ -122,21 +122,13 @@ fn the_program_in_rust_depends_on_the_source_that_is_named() {
         command.extend(arguments);
         let done = workspace.calib8(&command);
         assert_eq!(done.code, Some(0), "{done}");
-        let manifest = workspace.path("package/rust/Cargo.toml");
-        let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--offline", "--no-deps", "--format-version", "1", "--manifest-path"])
-            .arg(manifest)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let dependency = &found["packages"][0]["dependencies"][0];
-        assert_eq!(dependency["name"], "calib8");
-        PathBuf::from(dependency["path"].as_str().unwrap())
+        let manifest = fs::read_to_string(workspace.path("package/rust/Cargo.toml")).unwrap();
+        let line = manifest.lines().find(|line| line.starts_with("calib8 = ")).unwrap();
+        line.split('"').nth(1).unwrap().to_owned()
     };
     let source = env!("CARGO_MANIFEST_DIR");
-    assert_eq!(depends_on(&["--source", source]), Path::new(source));
-    assert!(depends_on(&[]).ends_with("package/calib8"), "a folder that the user puts there");
+    assert_eq!(depends_on(&["--source", source]), source);
+    assert_eq!(depends_on(&[]), "../calib8", "a folder that the user puts there");
     let done = workspace.calib8(&["export", "out", "package", "--source", "out"]);
     assert_eq!(done.code, Some(2), "{done}");
     assert!(done.error().contains("no Cargo.toml"), "{done}");

@@ -267,17 +267,18 @@ fn run_step(
             kernel::run(&step.op, kernel, isa, inputs, out);
         }
     };
-    match sources {
-        [a, b] if a != b => {
-            let [a, b, out] = arena.get_disjoint_mut([a.clone(), b.clone(), out])?;
-            run(&[a, b], out);
-        }
-        [a, ..] => {
-            let [a, out] = arena.get_disjoint_mut([a.clone(), out])?;
-            let a: &[u8] = a;
-            run(&[a, a][..sources.len().min(2)], out);
-        }
-        [] => bail!("step '{}' reads nothing", step.name),
+    // Inputs may be one buffer; none shares bytes with the output.
+    let (low, rest) = arena.split_at_mut(out.start);
+    let (to, high) = rest.split_at_mut(out.len());
+    let source = |range: &Range<usize>| match range.end <= out.start {
+        true => low.get(range.clone()),
+        false => range.start.checked_sub(out.end).and_then(|start| high.get(start..range.end - out.end)),
+    };
+    let inputs: Option<TVec<&[u8]>> = sources.iter().map(source).collect();
+    match inputs {
+        Some(inputs) if !inputs.is_empty() => run(&inputs, to),
+        Some(_) => bail!("step '{}' reads nothing", step.name),
+        None => bail!("step '{}' reads what it writes", step.name),
     }
     Ok(())
 }

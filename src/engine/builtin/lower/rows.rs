@@ -64,7 +64,8 @@ pub(super) fn matmul(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
         let macs = of(&scores) + of(&values);
         let inputs = of_scores.into_iter().chain(inputs.into_iter().skip(1)).collect();
         let op = FloatOp::Attention(Attention { scores, scale, values });
-        return Ok(Draft { macs, inputs, ..draft(node, 0, op, vec![]) });
+        let kind = "Attention".into();
+        return Ok(Draft { kind, macs, inputs, ..draft(node, 0, op, vec![]) });
     }
     Ok(Draft { macs: of(&values), inputs, ..draft(node, 0, FloatOp::MatMul(values), vec![]) })
 }

@@ -93,7 +93,23 @@ fn a_transformer_block_is_one_island_with_one_attention() {
     check(&model, shape);
     // Queries, keys and values are read where the first product left them; the second is the attention.
     let of_norm = ["ReduceMean", "Sub", "Mul", "ReduceMean", "Add", "Sqrt", "Div"];
-    let of_block = ["MatMul", "MatMul", "Reshape", "Add", "MatMul", "Mul", "Export"];
+    let of_block = ["MatMul", "Attention", "Reshape", "Add", "MatMul", "Mul", "Export"];
     let all = ["Import", "Conv", "Add"].into_iter().chain(of_norm).chain(of_block);
     assert_eq!(steps(&model), all.collect::<Vec<_>>());
+}
+
+#[test]
+fn each_tensor_of_a_small_transformer_agrees() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tiny/attention.onnx");
+    let whole = Model::load(path.as_ref()).unwrap();
+    let graph = whole.proto.graph.as_ref().unwrap();
+    let dims = &graph.input[0];
+    for node in &graph.node {
+        let mut proto = whole.proto.clone();
+        let graph = proto.graph.as_mut().unwrap();
+        graph.output = vec![value(&node.output[0], 1, &[])];
+        graph.input[0] = value(&dims.name, 1, &["1", "3", "16", "16"]);
+        println!("{}", node.name);
+        check(&Model::from_proto("part", proto), [1, 3, 16, 16]);
+    }
 }

@@ -1,5 +1,6 @@
 //! From an ONNX graph to islands of fused steps, on the `ModelProto`, before tract sees it.
 //!
+//! 0. What other tools write in other ways takes the form that the patterns know ([`forms`]).
 //! 1. *Match*, backwards from the outputs: each `QuantizeLinear` whose value comes from an operator
 //!    over dequantized tensors becomes one step; one that does not is a border (f32 → u8), and a
 //!    `DequantizeLinear` that something in FP32 reads is a border back. FP32 operators become FP32
@@ -15,6 +16,7 @@ mod build;
 mod conv;
 mod elementwise;
 mod float;
+mod forms;
 mod moving;
 mod other;
 mod qdq;
@@ -102,8 +104,16 @@ pub(super) fn lower(proto: &pb::ModelProto, shapes: &Shapes) -> Lowered {
     let empty = GraphProto::default();
     let graph = proto.graph.as_ref().unwrap_or(&empty);
     let opset = proto.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
-    let qdq = Qdq::new(graph, shapes, opset.map_or(0, |o| o.version));
-    let Matched { fates, imports, unfused } = match_all(&qdq);
+    let known = forms::known(graph, shapes);
+    let qdq = Qdq::new(&known.graph, &known.shapes, opset.map_or(0, |o| o.version));
+    let Matched { fates, imports, mut unfused } = match_all(&qdq);
+    unfused.retain(|u| graph.node.iter().any(|n| n.name == u.node && n.op_type == u.op_type));
+    for found in &known.unfused {
+        // The reason for which it became FP32, not what became of it.
+        if let Some(listed) = unfused.iter_mut().find(|u| u.node == found.node) {
+            listed.reason.clone_from(&found.reason);
+        }
+    }
     let mut lowered = proto.clone();
     lowered.graph = Some(build::build(&qdq, fates, imports));
     Lowered { proto: lowered, unfused }

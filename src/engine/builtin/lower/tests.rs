@@ -11,6 +11,8 @@ use crate::engine::{Engine, LoadOptions, Value};
 use crate::model::graph::{node, tensor, value, with_float, with_int, with_ints};
 use crate::model::{Model, pb};
 
+mod forms;
+
 /// Real value of one step of every quantized tensor here.
 const STEP: f32 = 0.05;
 

@@ -282,7 +282,9 @@ fn step_of(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
     }
     match node.op_type.as_str() {
         "Conv" => float_conv(qdq, node),
-        "MatMul" if qdq.initializer(&node.input[1]).is_none() => rows::matmul(qdq, node),
+        "MatMul" if node.input.get(1).is_some_and(|b| qdq.initializer(b).is_none()) => {
+            rows::matmul(qdq, node)
+        }
         "Gemm" | "MatMul" => gemm(qdq, node),
         "Softmax" => rows::softmax(qdq, node),
         "Add" => binary(qdq, node, Binary::Add),

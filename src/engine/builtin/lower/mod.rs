@@ -104,8 +104,9 @@ pub(super) fn lower(proto: &pb::ModelProto, shapes: &Shapes) -> Lowered {
     let empty = GraphProto::default();
     let graph = proto.graph.as_ref().unwrap_or(&empty);
     let opset = proto.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
-    let known = forms::known(graph, shapes);
-    let qdq = Qdq::new(&known.graph, &known.shapes, opset.map_or(0, |o| o.version));
+    let opset = opset.map_or(0, |o| o.version);
+    let known = forms::known(graph, shapes, opset);
+    let qdq = Qdq::new(&known.graph, &known.shapes, opset);
     let Matched { fates, imports, mut unfused } = match_all(&qdq);
     unfused.retain(|u| graph.node.iter().any(|n| n.name == u.node && n.op_type == u.op_type));
     for found in &known.unfused {

@@ -89,15 +89,18 @@ fn scores(qdq: &Qdq, node: &NodeProto) -> Option<(Vec<String>, Products, f32)> {
         scale = if before.op_type == "Div" { 1.0 / factor } else { factor };
         before = alone(x)?;
     }
-    let is_product = before.op_type == "MatMul" && qdq.initializer(&before.input[1]).is_none();
-    let (inputs, products) = self::products(qdq, before).ok().filter(|_| is_product && scale.is_finite())?;
+    let is_constant = |tensor: &String| qdq.initializer(tensor).is_some();
+    if before.op_type != "MatMul" || before.input.iter().any(is_constant) || !scale.is_finite() {
+        return None;
+    }
+    let (inputs, products) = self::products(qdq, before).ok()?;
     Some((inputs, products, scale))
 }
 
 /// The operands of a MatMul of two activations, and how they lie; views of other tensors are read where those are.
 fn products(qdq: &Qdq, node: &NodeProto) -> Result<(Vec<String>, Products), Reason> {
-    let operand = |slot: usize| -> Result<(String, View), Reason> {
-        let name = node.input[slot].as_str();
+    let [a, b] = &node.input[..] else { return Err("it does not have two operands".into()) };
+    let operand = |name: &str| -> Result<(String, View), Reason> {
         let moved = qdq.producer(name).filter(|n| moving::is_view(n));
         let found = moved.and_then(|n| moving::moved_float(qdq, n, name).ok());
         let found = found.filter(|(_, view)| view.strides().is_some());
@@ -106,8 +109,8 @@ fn products(qdq: &Qdq, node: &NodeProto) -> Result<(Vec<String>, Products), Reas
             None => Ok((name.into(), View::of(qdq.shape(name)?))),
         }
     };
-    let ((a, view_a), (b, view_b)) = (operand(0)?, operand(1)?);
-    let (of_a, of_b) = (qdq.shape(&node.input[0])?, qdq.shape(&node.input[1])?);
+    let (of_a, of_b) = (qdq.shape(a)?, qdq.shape(b)?);
+    let ((a, view_a), (b, view_b)) = (operand(a)?, operand(b)?);
     let of_out = qdq.shape(&node.output[0])?;
     let rank = of_out.len();
     let same_rank = of_a.len() == rank && of_b.len() == rank;

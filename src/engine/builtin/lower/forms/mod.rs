@@ -27,14 +27,14 @@ pub(super) struct Known<'a> {
     pub unfused: Vec<Unfused>,
 }
 
-/// Rewrites `graph`, whose tensors have the concrete `shapes`.
-pub(super) fn known<'a>(graph: &'a GraphProto, shapes: &'a Shapes) -> Known<'a> {
+/// Rewrites `graph` of operators of version `opset`, whose tensors have the concrete `shapes`.
+pub(super) fn known<'a>(graph: &'a GraphProto, shapes: &'a Shapes, opset: i64) -> Known<'a> {
     let mut known = Known { graph: Cow::Borrowed(graph), shapes: Cow::Borrowed(shapes), unfused: Vec::new() };
     if !graph.node.iter().any(|n| n.op_type == "QuantizeLinear") {
         return known;
     }
     for pass in [batch_norm::changes, between::changes, per_channel::changes, plain::changes] {
-        let changes = pass(&Qdq::new(&known.graph, &known.shapes));
+        let changes = pass(&Qdq::new(&known.graph, &known.shapes, opset));
         changes.apply(&mut known);
     }
     known

@@ -43,7 +43,7 @@ fn a_scale_for_each_channel_before_a_depthwise_convolution_fuses() {
         let a = g.quantize_channels("a", &scales, &[0; 4]);
         let deep = g.conv("deep", &a, 4, 4, 4);
         g.bias("deep", &[-0.1, 0.2, 0.0, 0.4]);
-        let deep = g.quantize(&deep, STEP / 4.0, 120);
+        let deep = g.quantize(&deep, STEP, 120);
         let model = g.model(shape, &[&deep]);
         assert_eq!(check(&model, shape), [], "{bound:?}");
         assert_eq!(steps(&model), ["Quantize", "Conv", "Conv", "Dequantize"], "{bound:?}");
@@ -113,7 +113,7 @@ fn a_normalization_behind_quantized_weights_is_folded_into_them() {
     }
     g.node(node("BatchNormalization", "bn", &[&conv, "gamma", "beta", "mean", "variance"], &["n"]));
     g.node(node("Relu", "relu", &["n"], &["r"]));
-    let r = g.quantize("r", 0.02, 0);
+    let r = g.quantize("r", STEP, 0);
     let model = g.model(shape, &[&r]);
     assert_eq!(check(&model, shape), []);
     assert_eq!(steps(&model), ["Quantize", "Conv", "Dequantize"]);

@@ -104,6 +104,22 @@ impl<'a> Windows<'a> {
         self.pattern.len()
     }
 
+    /// The distance between neighbours of the windows `rows`, if it is the same everywhere and none has padding.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn even(&self, rows: Range<usize>) -> Option<usize> {
+        let pattern = &self.pattern[rows.clone()];
+        let (&first, others) = pattern.split_first()?;
+        if others.iter().any(|&id| id != first) || self.patterns[first as usize].iter().any(|r| r.is_padding)
+        {
+            return None;
+        }
+        let values = &self.values[rows.start * self.taps..rows.end * self.taps];
+        let Some(next) = values.get(self.taps) else { return Some(self.k) };
+        let step = usize::try_from(next - values[0]).ok().filter(|step| *step >= self.k)?;
+        let pairs = values.iter().zip(&values[self.taps..]);
+        pairs.fold(true, |even, (at, next)| even & (next - at == step as i32)).then_some(step)
+    }
+
     /// The offsets of window `row`, and the runs that they are.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn window(&self, row: usize) -> (&'a [i32], &'a [Run]) {
@@ -144,6 +160,11 @@ mod tests {
         let shape: Vec<_> = runs.iter().map(|run| (run.tap, run.bytes, run.is_padding)).collect();
         assert_eq!(shape, [(0, 4, true), (1, 8, false), (3, 4, false)]);
         assert_eq!(offsets.all().window(3).1.len(), 1);
+        assert_eq!(offsets.all().even(3..4), Some(4));
+        assert_eq!(offsets.all().even(1..2), None, "it has padding");
+        assert_eq!(offsets.all().even(2..4), None, "they are of two kinds");
+        let regular = Offsets::new(2, 4, vec![0, 9, 4, 13, 8, 17, 12, 22]);
+        assert_eq!((regular.all().even(0..3), regular.all().even(0..4)), (Some(4), None));
     }
 
     #[test]

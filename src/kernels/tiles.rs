@@ -26,7 +26,7 @@ impl Target {
     ///
     /// # Safety
     /// The row exists.
-    pub(super) unsafe fn from_row(&self, row: usize) -> Target {
+    pub(super) unsafe fn at_row(&self, row: usize) -> Target {
         // SAFETY: the caller's.
         Target { out: unsafe { self.out.add(row * self.ldo * self.store.element()) }, ..*self }
     }
@@ -107,7 +107,7 @@ pub(super) unsafe fn run_tiles(
             };
             for_each_tile(chunk_rows, tiles.len(), |first, height| {
                 // SAFETY: the row is within the chunk.
-                let target = unsafe { target.from_row(first) };
+                let target = unsafe { target.at_row(first) };
                 let first = chunk_first + first;
                 let (a, lda, offsets, pad_row) = match rows {
                     Rows::Strided(lda) => (a[first * lda..].as_ptr(), lda, None, std::ptr::null()),

@@ -30,6 +30,7 @@ impl BuiltinSession {
     pub(super) fn load(model: &Model, options: &LoadOptions) -> Result<BuiltinSession, EngineError> {
         // Asked for here, so that a wrong CALIB8_ISA is an error whatever the model holds.
         crate::kernels::Isa::from_env()?;
+        crate::kernels::keep_freed_memory();
         let shapes = shapes::input_shapes(model, options.batch)?;
         let refused = |e: TractError| EngineError::Load {
             engine: ENGINE,

@@ -1,8 +1,8 @@
 //! Products by tiles: 32 rows × 32 channels, or 16 rows × 64, accumulate in four of the eight registers.
 //!
 //! Weights lie as the AVX-512 tier has them, and so are tiles as they are: 16 groups of four inputs × 16 channels. Rows
-//! of a 1×1 convolution are tiles too; those of other windows are first gathered, a chunk at a time, taps one after the
-//! other. Sums go through memory to be requantized by the AVX-512 tier's stores.
+//! of a 1×1 convolution are tiles too, and so are neighbouring windows of an image, tap by tap, where a tap fills
+//! tiles. Other windows are first gathered, a chunk at a time, taps one after the other. Sums go through memory to be requantized by the AVX-512 tier's stores.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -24,8 +24,12 @@ const CHUNK_BYTES: usize = 256 * 1024;
 const SUMS: usize = 2 * TILE_ROWS * 4 * 16;
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> =
-        RefCell::new(Scratch { rows: Aligned::zeros(0), sums: Aligned::zeros(SUMS) });
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        rows: Aligned::zeros(0),
+        sums: Aligned::zeros(SUMS),
+        even: vec![],
+        starts: [vec![], vec![]],
+    });
 }
 
 struct Scratch {
@@ -33,12 +37,19 @@ struct Scratch {
     rows: Aligned<u8>,
     /// Sums on their way to the store.
     sums: Aligned<i32>,
+    /// For each tile of rows of a chunk, the distance between its windows if it is read where they lie.
+    even: Vec<Option<usize>>,
+    /// Where the taps of the two tiles at work start.
+    starts: [Vec<*const u8>; 2],
 }
 
 /// Packed weights of a product.
 #[derive(Debug)]
 pub(in super::super) struct Gemm {
     panels: Panels,
+    /// The parts that a row is read in, and their bytes: its taps where each fills whole tiles, else the row as one.
+    parts: usize,
+    part_bytes: usize,
 }
 
 impl Gemm {
@@ -52,7 +63,9 @@ impl Gemm {
         let flat = Product { taps: 1, k: taps * k, ..*product };
         let scheme = Scheme { depth: TILE_BYTES, ..*avx512_vnni::scheme(store) };
         let panels = Panels::pack(&scheme, &flat);
-        Gemm { panels }
+        let parts = if k.is_multiple_of(TILE_BYTES) { taps } else { 1 };
+        let part_bytes = panels.depth / parts;
+        Gemm { panels, parts, part_bytes }
     }
 
     /// Multiplies `m` rows and stores them at `out`, rows `ldo` elements (of u8 or f32, as `store` says) apart.
@@ -76,17 +89,26 @@ impl Gemm {
         };
         // SAFETY: the caller's.
         let mut tiles = unsafe { Tiles::new() };
-        SCRATCH.with_borrow_mut(|Scratch { rows: gathered, sums }| {
+        SCRATCH.with_borrow_mut(|Scratch { rows: gathered, sums, even, starts }| {
             for first in (0..m).step_by(chunk.max(1)) {
                 let rows_here = chunk.min(m - first);
-                let (a, lda) = match rows {
-                    Rows::Strided(lda) => (a[first * lda..].as_ptr(), lda),
+                let inputs = match rows {
+                    Rows::Strided(lda) => Inputs::Dense(a[first * lda..].as_ptr(), lda),
                     Rows::Indirect { windows, pad_row } => {
                         gathered.grow(rows_here * depth + TILE_BYTES);
-                        let rows = first..first + rows_here;
-                        // SAFETY: the caller's; `gathered` holds a line more than the rows.
-                        unsafe { gather(a, pad_row, windows, rows, gathered, depth) };
-                        (gathered.as_ptr(), depth)
+                        even.clear();
+                        for tile in (0..rows_here).step_by(TILE_ROWS) {
+                            let rows = first + tile..first + (tile + TILE_ROWS).min(rows_here);
+                            let step =
+                                if self.parts == windows.taps { windows.even(rows.clone()) } else { None };
+                            even.push(step);
+                            if step.is_none() {
+                                let to = &mut gathered[tile * depth..];
+                                // SAFETY: the caller's; `gathered` holds a line more than the rows.
+                                unsafe { gather(a, pad_row, windows, rows, to, depth) };
+                            }
+                        }
+                        Inputs::Windows { a: a.as_ptr(), windows, first, even, gathered: gathered.as_ptr() }
                     }
                 };
                 for block in &self.panels.blocks {
@@ -99,26 +121,61 @@ impl Gemm {
                         store,
                     };
                     // SAFETY: the caller's; rows can be read to the end of the last tile's line.
-                    unsafe { self.block(&mut tiles, block, (a, lda), rows_here, &target, sums) };
+                    unsafe { self.block(&mut tiles, block, &inputs, rows_here, &target, sums, starts) };
                 }
             }
         });
     }
 
-    /// One block of channels for `m` rows at `a`, `lda` bytes apart.
+    /// Fills `starts` with where the parts of row `row` of a chunk of `m` rows start, and returns the distance between the
+    /// rows of its tile.
+    ///
+    /// # Safety
+    /// `inputs` describes at least `m` rows.
+    unsafe fn find(&self, inputs: &Inputs<'_>, row: usize, m: usize, starts: &mut Vec<*const u8>) -> usize {
+        starts.clear();
+        if row >= m {
+            return 0;
+        }
+        // SAFETY: the row exists, and so do its parts.
+        unsafe {
+            let dense = |from: *const u8| (0..self.parts).map(move |part| from.add(part * self.part_bytes));
+            match *inputs {
+                Inputs::Dense(a, lda) => {
+                    starts.extend(dense(a.add(row * lda)));
+                    lda
+                }
+                Inputs::Windows { a, windows, first, even, gathered } => match even[row / TILE_ROWS] {
+                    Some(step) => {
+                        let (offsets, _) = windows.window(first + row);
+                        starts.extend(offsets.iter().map(|at| a.add(*at as usize)));
+                        step
+                    }
+                    None => {
+                        starts.extend(dense(gathered.add(row * self.panels.depth)));
+                        self.panels.depth
+                    }
+                },
+            }
+        }
+    }
+
+    /// One block of channels for `m` rows.
     ///
     /// # Safety
     /// As [`run`](Self::run).
+    #[allow(clippy::too_many_arguments)]
     unsafe fn block(
         &self,
         tiles: &mut Tiles,
         block: &Block,
-        (a, lda): (*const u8, usize),
+        inputs: &Inputs<'_>,
         m: usize,
         target: &Target,
         sums: &mut [i32],
+        starts: &mut [Vec<*const u8>; 2],
     ) {
-        let Panels { depth, weights, bias, .. } = &self.panels;
+        let Panels { weights, bias, .. } = &self.panels;
         let mut shape = [0; 2];
         for first in (0..m).step_by(2 * TILE_ROWS) {
             let rows = (m - first).min(2 * TILE_ROWS);
@@ -127,18 +184,22 @@ impl Gemm {
                 tiles.shape(shape_here);
                 shape = shape_here;
             }
+            let mut lda = [0; 2];
+            for (tile, starts) in starts.iter_mut().enumerate() {
+                // SAFETY: as below; a tile without rows is not read.
+                lda[tile] = unsafe { self.find(inputs, first + tile * TILE_ROWS, m, starts) };
+            }
             let product = TileProduct {
-                // SAFETY: the row exists.
-                a: unsafe { a.add(first * lda) },
+                starts: [&starts[0], &starts[1]],
                 lda,
-                steps: depth / TILE_BYTES,
+                steps: self.part_bytes / TILE_BYTES,
                 weights: weights[block.weights..].as_ptr(),
                 weight_row: block.vectors * TILE_BYTES,
                 bias: bias[block.lanes..].as_ptr(),
                 sums: sums.as_mut_ptr(),
             };
             // SAFETY: as above.
-            let target = unsafe { target.from_row(first) };
+            let target = unsafe { target.at_row(first) };
             // SAFETY: the caller's, and the registers have the shapes of these rows.
             unsafe {
                 if rows > TILE_ROWS {
@@ -161,6 +222,20 @@ impl Gemm {
             }
         }
     }
+}
+
+/// Where the rows of a chunk lie.
+enum Inputs<'a> {
+    /// At even distances.
+    Dense(*const u8, usize),
+    /// As windows from window `first` on; the tiles that are not `even` have been gathered.
+    Windows {
+        a: *const u8,
+        windows: Windows<'a>,
+        first: usize,
+        even: &'a [Option<usize>],
+        gathered: *const u8,
+    },
 }
 
 /// Copies the taps of each of `rows` one after the other, `depth` bytes for a row. What a copy writes too much is
@@ -213,10 +288,12 @@ unsafe fn gather(
 }
 
 /// One or two tiles of rows times a block of channels.
-struct TileProduct {
-    a: *const u8,
-    lda: usize,
-    /// Tiles along the inputs.
+struct TileProduct<'a> {
+    /// Where the parts of the first row of each tile start.
+    starts: [&'a [*const u8]; 2],
+    /// Bytes between the rows of each tile.
+    lda: [usize; 2],
+    /// Tiles along the inputs of a part.
     steps: usize,
     weights: *const i8,
     /// Bytes from one group of inputs to the next.
@@ -253,7 +330,7 @@ macro_rules! multiply {
     };
 }
 
-impl TileProduct {
+impl TileProduct<'_> {
     /// Two tiles of rows × `VECTORS` vectors from `vector` on.
     ///
     /// # Safety
@@ -270,21 +347,21 @@ impl TileProduct {
                 load!("tmm1", bias.add(16), 0usize);
                 load!("tmm3", bias.add(16), 0usize);
             }
-            let mut a = self.a;
             let mut weights = self.weights.add(TILE_BYTES * vector);
-            for _ in 0..self.steps {
-                load!("tmm6", weights, weight_row);
-                load!("tmm4", a, lda);
-                multiply!("tmm0", "tmm4", "tmm6");
-                load!("tmm5", a.add(TILE_ROWS * lda), lda);
-                multiply!("tmm2", "tmm5", "tmm6");
-                if VECTORS == 2 {
-                    load!("tmm7", weights.add(TILE_BYTES), weight_row);
-                    multiply!("tmm1", "tmm4", "tmm7");
-                    multiply!("tmm3", "tmm5", "tmm7");
+            for (&first, &second) in self.starts[0].iter().zip(self.starts[1]) {
+                for step in 0..self.steps {
+                    load!("tmm6", weights, weight_row);
+                    load!("tmm4", first.add(step * TILE_BYTES), lda[0]);
+                    multiply!("tmm0", "tmm4", "tmm6");
+                    load!("tmm5", second.add(step * TILE_BYTES), lda[1]);
+                    multiply!("tmm2", "tmm5", "tmm6");
+                    if VECTORS == 2 {
+                        load!("tmm7", weights.add(TILE_BYTES), weight_row);
+                        multiply!("tmm1", "tmm4", "tmm7");
+                        multiply!("tmm3", "tmm5", "tmm7");
+                    }
+                    weights = weights.add(TILE_ROWS * weight_row);
                 }
-                a = a.add(TILE_BYTES);
-                weights = weights.add(TILE_ROWS * weight_row);
             }
             let sums = self.sums.cast::<u8>().add(TILE_BYTES * vector);
             store!("tmm0", sums, weight_row);
@@ -301,7 +378,7 @@ impl TileProduct {
     /// # Safety
     /// As [`two_rows`](Self::two_rows).
     unsafe fn one_row(&self, vectors: usize) {
-        let (lda, weight_row) = (self.lda, self.weight_row);
+        let (lda, weight_row) = (self.lda[0], self.weight_row);
         // SAFETY: the caller's.
         unsafe {
             load!("tmm0", self.bias, 0usize);
@@ -314,25 +391,26 @@ impl TileProduct {
             if vectors > 3 {
                 load!("tmm3", self.bias.add(48), 0usize);
             }
-            let (mut a, mut weights) = (self.a, self.weights);
-            for _ in 0..self.steps {
-                load!("tmm4", a, lda);
-                load!("tmm6", weights, weight_row);
-                multiply!("tmm0", "tmm4", "tmm6");
-                if vectors > 1 {
-                    load!("tmm7", weights.add(TILE_BYTES), weight_row);
-                    multiply!("tmm1", "tmm4", "tmm7");
+            let mut weights = self.weights;
+            for &first in self.starts[0] {
+                for step in 0..self.steps {
+                    load!("tmm4", first.add(step * TILE_BYTES), lda);
+                    load!("tmm6", weights, weight_row);
+                    multiply!("tmm0", "tmm4", "tmm6");
+                    if vectors > 1 {
+                        load!("tmm7", weights.add(TILE_BYTES), weight_row);
+                        multiply!("tmm1", "tmm4", "tmm7");
+                    }
+                    if vectors > 2 {
+                        load!("tmm6", weights.add(2 * TILE_BYTES), weight_row);
+                        multiply!("tmm2", "tmm4", "tmm6");
+                    }
+                    if vectors > 3 {
+                        load!("tmm7", weights.add(3 * TILE_BYTES), weight_row);
+                        multiply!("tmm3", "tmm4", "tmm7");
+                    }
+                    weights = weights.add(TILE_ROWS * weight_row);
                 }
-                if vectors > 2 {
-                    load!("tmm6", weights.add(2 * TILE_BYTES), weight_row);
-                    multiply!("tmm2", "tmm4", "tmm6");
-                }
-                if vectors > 3 {
-                    load!("tmm7", weights.add(3 * TILE_BYTES), weight_row);
-                    multiply!("tmm3", "tmm4", "tmm7");
-                }
-                a = a.add(TILE_BYTES);
-                weights = weights.add(TILE_ROWS * weight_row);
             }
             let sums = self.sums.cast::<u8>();
             store!("tmm0", sums, weight_row);
@@ -364,7 +442,7 @@ unsafe fn store<const VECTORS: usize>(target: &Target, sums: &[i32], rows: usize
             *acc = unsafe { _mm512_load_si512(sums.add(16 * at).cast()) };
         }
         // SAFETY: the caller's.
-        unsafe { finish(&target.from_row(first), &acc) }
+        unsafe { finish(&target.at_row(first), &acc) }
     }
     let whole = rows / 4 * 4;
     // SAFETY: the caller's.

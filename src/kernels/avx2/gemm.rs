@@ -70,7 +70,7 @@ pub(in super::super) unsafe fn run(
             };
             for_each_tile(chunk_rows, tiles.len(), |first, height| {
                 // SAFETY: the row is within the chunk.
-                let target = unsafe { target.from_row(first) };
+                let target = unsafe { target.at_row(first) };
                 let first = chunk_first + first;
                 let (a, lda, offsets, pad_row) = match rows {
                     Rows::Strided(lda) => (a[first * lda..].as_ptr(), lda, None, std::ptr::null()),

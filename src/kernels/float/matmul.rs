@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::super::{Isa, Stride, copy_strided};
-use super::rows::softmax_in_place;
+use super::rows::weights_of_rows;
 use super::{FloatGemm, FloatRows, SLACK_FLOATS};
 
 /// Where the operands and results of products `[m][k] × [k][n]` lie, in elements.
@@ -57,6 +57,9 @@ pub struct Attention {
     pub values: Products,
 }
 
+/// Rows whose scores are made, weighed and used before the next: they stay in the first-level cache.
+const ROWS: usize = 48;
+
 /// The left operand of one product, dense, its result, and shares.
 #[derive(Default)]
 struct Scratch {
@@ -81,13 +84,12 @@ fn spread(x: &[f32], count: [usize; 2], steps: [usize; 2], to: &mut [f32]) {
     copy_strided(x, &dims, to);
 }
 
-/// `left` (dense, with slack) times the right operand of one product.
-fn product(isa: Isa, left: &[f32], b: &[f32], products: &Products, out: &mut [f32]) {
-    let Products { m, k, n, .. } = *products;
+/// The right operand of one product, packed.
+fn packed(isa: Isa, b: &[f32], products: &Products) -> FloatGemm {
+    let Products { k, n, .. } = *products;
     let (steps, bias) = ([products.b[1], products.b[0]], vec![0.0; n]);
     let (lo, hi) = (f32::NEG_INFINITY, f32::INFINITY);
-    let weights = FloatGemm::pack_strided(isa, n, 1, k, b, steps, &bias, lo, hi);
-    weights.run(left, FloatRows::Strided(k), m, out, n, None);
+    FloatGemm::pack_strided(isa, n, 1, k, b, steps, &bias, lo, hi)
 }
 
 /// All `products` of `a` and `b`.
@@ -105,7 +107,7 @@ pub fn matmul(isa: Isa, a: &[f32], b: &[f32], products: &Products, out: &mut [f3
         for index in 0..products.count() {
             let [at_a, at_b, at_out] = products.starts(index);
             dense(&a[at_a..], [m, k], products.a, &mut left[..m * k]);
-            product(isa, left, &b[at_b..], products, result);
+            packed(isa, &b[at_b..], products).run(left, FloatRows::Strided(k), m, result, n, None);
             spread(result, [m, n], products.out, &mut out[at_out..]);
         }
     });
@@ -125,16 +127,26 @@ pub fn attend(isa: Isa, q: &[f32], k: &[f32], v: &[f32], attention: &Attention, 
     }
     SCRATCH.with_borrow_mut(|Scratch { left, result, shares }| {
         left.resize(m * depth + SLACK_FLOATS, 0.0);
-        shares.resize(m * n + SLACK_FLOATS, 0.0);
+        shares.resize(ROWS * n + SLACK_FLOATS, 0.0);
         result.resize(m * values.n, 0.0);
+        let mut inverse = [0.0; ROWS];
         for index in 0..scores.count() {
             let [at_q, at_k, _] = scores.starts(index);
             let [_, at_v, at_out] = values.starts(index);
             dense(&q[at_q..], [m, depth], scores.a, &mut left[..m * depth]);
             left.iter_mut().for_each(|q| *q *= scale);
-            product(isa, left, &k[at_k..], scores, &mut shares[..m * n]);
-            softmax_in_place(isa, &mut shares[..m * n], n, 1);
-            product(isa, shares, &v[at_v..], values, result);
+            let (keys, of_values) = (packed(isa, &k[at_k..], scores), packed(isa, &v[at_v..], values));
+            for first in (0..m).step_by(ROWS) {
+                let rows = ROWS.min(m - first);
+                let scores = &mut shares[..rows * n];
+                keys.run(&left[first * depth..], FloatRows::Strided(depth), rows, scores, n, None);
+                weights_of_rows(isa, scores, n, &mut inverse[..rows]);
+                let mixed = &mut result[first * values.n..][..rows * values.n];
+                of_values.run(shares, FloatRows::Strided(n), rows, mixed, values.n, None);
+                for (mixed, inverse) in mixed.chunks_exact_mut(values.n).zip(&inverse) {
+                    mixed.iter_mut().for_each(|y| *y *= inverse);
+                }
+            }
             spread(result, [m, values.n], values.out, &mut out[at_out..]);
         }
     });

@@ -25,11 +25,30 @@ pub fn softmax(isa: Isa, x: &[f32], len: usize, inner: usize, out: &mut [f32]) {
     softmax_in_place(isa, out, len, inner);
 }
 
+/// `x = eˣ⁻ᵐ` for each row of `len` elements, m being its largest, and `inverse = 1 / Σ eˣ⁻ᵐ`: a softmax whose last
+/// step is left to the results.
+///
+/// # Panics
+/// `x` is not `inverse.len()` rows.
+pub(super) fn weights_of_rows(isa: Isa, x: &mut [f32], len: usize, inverse: &mut [f32]) {
+    assert!(len > 0 && Some(x.len()) == inverse.len().checked_mul(len), "{} of {len}", x.len());
+    per_tier!(isa, each_row(x: &mut [f32], len: usize, inverse: &mut [f32]));
+}
+
+#[inline(always)]
+fn each_row(x: &mut [f32], len: usize, inverse: &mut [f32]) {
+    for (x, inverse) in x.chunks_exact_mut(len).zip(inverse) {
+        let (mut maxima, mut sums) = ([0.0; LANES], [0.0; LANES]);
+        weights(x, 1, &mut maxima, &mut sums);
+        *inverse = 1.0 / sums[0];
+    }
+}
+
 /// As [`softmax`], in place.
 ///
 /// # Panics
 /// As [`softmax`].
-pub(super) fn softmax_in_place(isa: Isa, x: &mut [f32], len: usize, inner: usize) {
+fn softmax_in_place(isa: Isa, x: &mut [f32], len: usize, inner: usize) {
     let block = len.checked_mul(inner).filter(|block| *block > 0);
     assert!(block.is_some_and(|block| x.len().is_multiple_of(block)), "{} of [{len}][{inner}]", x.len());
     let block = len * inner;
@@ -63,6 +82,20 @@ fn blocks(x: &mut [f32], block: usize, inner: usize) {
 
 #[inline(always)]
 fn one(x: &mut [f32], inner: usize, maxima: &mut [f32], sums: &mut [f32]) {
+    weights(x, inner, maxima, sums);
+    for sum in sums.iter_mut() {
+        *sum = 1.0 / *sum;
+    }
+    let mut whole = x.chunks_exact_mut(sums.len());
+    for x in whole.by_ref() {
+        scale(x, sums);
+    }
+    scale(whole.into_remainder(), sums);
+}
+
+/// Leaves `eˣ⁻ᵐ` in `x` and their sums in `sums`.
+#[inline(always)]
+fn weights(x: &mut [f32], inner: usize, maxima: &mut [f32], sums: &mut [f32]) {
     let width = maxima.len();
     maxima.fill(f32::NEG_INFINITY);
     let whole = x.chunks_exact(width);
@@ -78,14 +111,6 @@ fn one(x: &mut [f32], inner: usize, maxima: &mut [f32], sums: &mut [f32]) {
     }
     weigh(whole.into_remainder(), maxima, sums);
     join(sums, inner, |a, b| a + b);
-    for sum in sums.iter_mut() {
-        *sum = 1.0 / *sum;
-    }
-    let mut whole = x.chunks_exact_mut(width);
-    for x in whole.by_ref() {
-        scale(x, sums);
-    }
-    scale(whole.into_remainder(), sums);
 }
 
 #[inline(always)]

@@ -31,6 +31,9 @@ pub struct Offsets {
     patterns: Vec<Box<[Run]>>,
     /// Of each row.
     pattern: Vec<u32>,
+    /// For each row, how far all its taps lie behind those of the row before; 0 where that is not one distance, or some
+    /// are padding.
+    after: Vec<u32>,
 }
 
 impl Offsets {
@@ -55,7 +58,8 @@ impl Offsets {
                 })
             }));
         }
-        Offsets { taps, k, values, last, patterns, pattern }
+        let after = distances(&values, taps, k);
+        Offsets { taps, k, values, last, patterns, pattern, after }
     }
 
     /// Windows of the image.
@@ -75,6 +79,7 @@ impl Offsets {
             last,
             values: &self.values[range.start * taps..range.end * taps],
             patterns: &self.patterns,
+            after: &self.after[range.clone()],
             pattern: &self.pattern[range],
         }
     }
@@ -96,6 +101,7 @@ pub struct Windows<'a> {
     pub(super) values: &'a [i32],
     patterns: &'a [Box<[Run]>],
     pattern: &'a [u32],
+    after: &'a [u32],
 }
 
 impl<'a> Windows<'a> {
@@ -104,20 +110,18 @@ impl<'a> Windows<'a> {
         self.pattern.len()
     }
 
-    /// The distance between neighbours of the windows `rows`, if it is the same everywhere and none has padding.
+    /// The distance between neighbours of the windows `rows` (one at least), if it is the same everywhere and none has
+    /// padding.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn even(&self, rows: Range<usize>) -> Option<usize> {
-        let pattern = &self.pattern[rows.clone()];
-        let (&first, others) = pattern.split_first()?;
-        if others.iter().any(|&id| id != first) || self.patterns[first as usize].iter().any(|r| r.is_padding)
-        {
-            return None;
+        let others = &self.after[rows.start + 1..rows.end];
+        match others.first() {
+            Some(&step) => (step > 0 && others.iter().all(|other| *other == step)).then_some(step as usize),
+            None => {
+                let runs = &self.patterns[self.pattern[rows.start] as usize];
+                runs.iter().all(|run| !run.is_padding).then_some(self.k)
+            }
         }
-        let values = &self.values[rows.start * self.taps..rows.end * self.taps];
-        let Some(next) = values.get(self.taps) else { return Some(self.k) };
-        let step = usize::try_from(next - values[0]).ok().filter(|step| *step >= self.k)?;
-        let pairs = values.iter().zip(&values[self.taps..]);
-        pairs.fold(true, |even, (at, next)| even & (next - at == step as i32)).then_some(step)
     }
 
     /// The offsets of window `row`, and the runs that they are.
@@ -126,6 +130,21 @@ impl<'a> Windows<'a> {
         let offsets = &self.values[row * self.taps..(row + 1) * self.taps];
         (offsets, &self.patterns[self.pattern[row] as usize])
     }
+}
+
+/// See [`Offsets::after`]; rows that overlap count as uneven.
+fn distances(values: &[i32], taps: usize, k: usize) -> Vec<u32> {
+    let mut after = vec![0; values.len() / taps];
+    let rows = values.chunks_exact(taps).zip(values.chunks_exact(taps).skip(1));
+    for (after, (row, next)) in after.iter_mut().skip(1).zip(rows) {
+        let step = i64::from(next[0]) - i64::from(row[0]);
+        let is_even =
+            row.iter().zip(next).all(|(&a, &b)| a != PAD && b != PAD && i64::from(b) - i64::from(a) == step);
+        if is_even && step >= k as i64 {
+            *after = step as u32;
+        }
+    }
+    after
 }
 
 /// Taps that lie side by side, as one; padding tap by tap.

@@ -55,7 +55,7 @@ pub(in super::super) struct Gemm {
 impl Gemm {
     /// Whether tiles pay: a product of few inputs or channels would fill little of them.
     pub(in super::super) fn pays(product: &Product<'_>) -> bool {
-        product.taps * product.k >= 64 && product.n >= 16
+        product.taps * product.k >= 64 && product.n >= 8
     }
 
     pub(in super::super) fn pack(product: &Product<'_>, store: Store) -> Gemm {

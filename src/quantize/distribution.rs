@@ -89,11 +89,11 @@ fn divergence(counts: &[f64], kept: usize) -> f64 {
         let part = &counts[from..to];
         let used = part.iter().filter(|c| **c > 0.0).count();
         let mean = part.iter().sum::<f64>() / used.max(1) as f64 / inside.max(f64::MIN_POSITIVE);
-        for at in from..to {
+        for (at, &count) in counts.iter().enumerate().take(to).skip(from) {
             let p = clipped(at) / total.max(f64::MIN_POSITIVE);
             if p > 0.0 {
                 // Only clipping puts values where none were: the last part may have none of its own.
-                let q = if counts[at] > 0.0 { mean } else { 0.0 };
+                let q = if count > 0.0 { mean } else { 0.0 };
                 sum += p * (p / q.max(1e-12)).ln();
             }
         }

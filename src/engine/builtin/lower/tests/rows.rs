@@ -45,7 +45,7 @@ impl Graph {
             self.node(with_ints(reduce, "axes", &[-1]));
         }
         for (name, value) in
-            [("eps", 1e-5), ("root", 2.0), ("root2", 1.414_213_5), ("one", 1.0), ("half", 0.5)]
+            [("eps", 1e-5), ("root", 2.0), ("root2", std::f32::consts::SQRT_2), ("one", 1.0), ("half", 0.5)]
         {
             self.constant(name, &[], &[value]);
         }
@@ -109,7 +109,6 @@ fn each_tensor_of_a_small_transformer_agrees() {
         let graph = proto.graph.as_mut().unwrap();
         graph.output = vec![value(&node.output[0], 1, &[])];
         graph.input[0] = value(&dims.name, 1, &["1", "3", "16", "16"]);
-        println!("{}", node.name);
         check(&Model::from_proto("part", proto), [1, 3, 16, 16]);
     }
 }

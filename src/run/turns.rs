@@ -11,6 +11,7 @@ use super::RunError;
 use super::directory::PLAN_FILE;
 use super::event_log::EventLog;
 use super::events::Event;
+use super::fold::Phase;
 use super::interrupt::Interrupt;
 use super::launch;
 use super::status::{self, Standing};
@@ -90,9 +91,15 @@ fn next(workspace: &Workspace) -> Result<Next, ProjectError> {
 /// Begins a run. One that can't begin has failed, and says so where people look: the next has its turn.
 fn begin(directory: &Path) -> Result<(), RunError> {
     let Err(error) = launch::resume_detached(directory) else { return Ok(()) };
-    // Somebody else was faster, or it told by itself how it failed.
-    let Ok(_lock) = RunLock::take(directory) else { return Ok(()) };
-    if status::of(directory).state.phase == super::fold::Phase::Waiting {
+    // Somebody else was faster, or it tells by itself how it failed, before it lets go of its lock.
+    let _lock = loop {
+        match RunLock::take(directory) {
+            Ok(lock) => break lock,
+            Err(_) if status::of(directory).state.phase != Phase::Waiting => return Ok(()),
+            Err(_) => std::thread::sleep(LOOK / 10),
+        }
+    };
+    if status::of(directory).state.phase == Phase::Waiting {
         let log = EventLog::open(&directory.join("events.jsonl"), &directory.join("state.json"), Vec::new())?;
         log.emit(Event::Failed { message: error.to_string() });
     }

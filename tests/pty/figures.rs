@@ -148,7 +148,7 @@ fn figures() {
     let starts = (0..STARTS).map(|_| {
         let start = Instant::now();
         let terminal = Terminal::open(folder.path(), &[], SIZE);
-        while !terminal.bytes().contains("Accuracy Report") {
+        while !terminal.screen().contains("Accuracy Report") {
             std::thread::sleep(Duration::from_micros(200));
         }
         start.elapsed()

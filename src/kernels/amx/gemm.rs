@@ -2,7 +2,8 @@
 //!
 //! Weights lie as the AVX-512 tier has them, and so are tiles as they are: 16 groups of four inputs × 16 channels. Rows
 //! of a 1×1 convolution are tiles too, and so are neighbouring windows of an image, tap by tap, where a tap fills
-//! tiles. Other windows are first gathered, a chunk at a time, taps one after the other. Sums go through memory to be requantized by the AVX-512 tier's stores.
+//! tiles. Other windows are first gathered, a chunk at a time, taps one after the other. Sums go through memory to be
+//! requantized by the AVX-512 tier's stores.
 
 use std::arch::asm;
 use std::arch::x86_64::*;

@@ -5,6 +5,7 @@
 
 use super::super::Isa;
 use super::super::elementwise::per_tier;
+use super::super::scalar::clamp;
 use super::elementwise::Binary;
 use super::math::exp_of_negative;
 
@@ -183,28 +184,36 @@ fn means(x: &[f32], len: usize, out: &mut [f32]) {
     }
 }
 
-/// `out[row][i] = x[row][i] op each[row]`, or `each[row] op x[row][i]` if `swapped`.
+/// `out[row][i] = clamp(x[row][i] op each[row], lo, hi)`, or `each[row] op x[row][i]` if `swapped`.
 ///
 /// # Panics
 /// `x` and `out` differ in length, or are no whole rows.
-pub fn binary_rows(isa: Isa, op: Binary, x: &[f32], each: &[f32], swapped: bool, out: &mut [f32]) {
+pub fn binary_rows(
+    isa: Isa,
+    op: Binary,
+    x: &[f32],
+    each: &[f32],
+    swapped: bool,
+    range: (f32, f32),
+    out: &mut [f32],
+) {
     assert_eq!(x.len(), out.len(), "{} elements for {}", x.len(), out.len());
     assert!(!each.is_empty() && x.len().is_multiple_of(each.len()), "{} of {}", x.len(), each.len());
     if !x.is_empty() {
-        per_tier!(isa, with_each(op: Binary, x: &[f32], each: &[f32], swapped: bool, out: &mut [f32]));
+        per_tier!(isa, with_each(op: Binary, x: &[f32], each: &[f32], swapped: bool, range: (f32, f32), out: &mut [f32]));
     }
 }
 
 #[inline(always)]
-fn with_each(op: Binary, x: &[f32], each: &[f32], swapped: bool, out: &mut [f32]) {
+fn with_each(op: Binary, x: &[f32], each: &[f32], swapped: bool, (lo, hi): (f32, f32), out: &mut [f32]) {
     let len = x.len() / each.len();
     macro_rules! rows {
         ($($case:ident)*) => {
             match op {
                 $(Binary::$case => for ((x, out), &v) in x.chunks_exact(len).zip(out.chunks_exact_mut(len)).zip(each) {
                     match swapped {
-                        false => for (y, &x) in out.iter_mut().zip(x) { *y = Binary::$case.of(x, v); },
-                        true => for (y, &x) in out.iter_mut().zip(x) { *y = Binary::$case.of(v, x); },
+                        false => for (y, &x) in out.iter_mut().zip(x) { *y = clamp(Binary::$case.of(x, v), lo, hi); },
+                        true => for (y, &x) in out.iter_mut().zip(x) { *y = clamp(Binary::$case.of(v, x), lo, hi); },
                     }
                 }),*
             }

@@ -152,11 +152,7 @@ pub(in super::super) fn run(op: &FloatOp, kernel: &FloatKernel, isa: Isa, inputs
                 }
                 Pairing::Rows { rows, len, swapped } => {
                     let (x, out) = (&x[..rows * len], &mut out[..rows * len]);
-                    kernels::binary_rows(isa, *op, x, &other[..rows], swapped, out);
-                    let (lo, hi) = range.bounds();
-                    if (lo, hi) != (f32::NEG_INFINITY, f32::INFINITY) {
-                        out.iter_mut().for_each(|y| *y = y.clamp(lo, hi));
-                    }
+                    kernels::binary_rows(isa, *op, x, &other[..rows], swapped, range.bounds(), out);
                 }
                 Pairing::Channels { batch, pixels, channels, swapped } => {
                     for image in 0..batch {

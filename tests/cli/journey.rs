@@ -431,4 +431,9 @@ fn a_model_with_attention_is_quantized_in_part() {
     assert!(agreement > 0.5, "four classes: by chance it would be a quarter, not {agreement}");
     let table = String::from_utf8(workspace.output("layers.csv")).unwrap();
     assert!(table.lines().any(|line| line.contains("Attention,fp32")), "{table}");
+    let warnings = summary["warnings"].to_string();
+    assert!(
+        warnings.contains("run in tract: 2 (Gemm, ReduceMean)"),
+        "the mean over tokens, and what is behind it: {warnings}"
+    );
 }

@@ -47,3 +47,12 @@ impl Engine for Builtin {
 pub fn unfused(model: &Model) -> Result<Vec<Unfused>, EngineError> {
     Ok(session::lowered(model, &LoadOptions::default())?.unfused)
 }
+
+/// The operators of `model` that are left to tract, by type and in order of the graph: they have no kernel here, or stand
+/// alone among such. Those that only give a tensor another shape don't count.
+///
+/// # Errors
+/// The shapes of the model can't be determined.
+pub fn in_tract(model: &Model) -> Result<Vec<String>, EngineError> {
+    Ok(session::lowered(model, &LoadOptions::default())?.in_tract())
+}

@@ -79,6 +79,17 @@ pub(super) struct Prepared {
     pub unfused: Vec<Unfused>,
 }
 
+impl Prepared {
+    /// Types of the operators that are left to tract and compute something.
+    pub fn in_tract(&self) -> Vec<String> {
+        let shapes_only = |op: &str| {
+            matches!(op, "Constant" | "Identity" | "Shape" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze")
+        };
+        let nodes = self.proto.graph.iter().flat_map(|graph| &graph.node).map(|node| node.op_type.as_str());
+        nodes.filter(|op| *op != lower::ISLAND && !shapes_only(op)).map(str::to_owned).collect()
+    }
+}
+
 /// Simplifies and lowers `model`. With extra outputs it stays as it is, since these may be tensors that
 /// simplifying removes.
 pub(super) fn lowered(model: &Model, options: &LoadOptions) -> Result<Prepared, EngineError> {

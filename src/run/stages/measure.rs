@@ -64,6 +64,22 @@ pub(in crate::run) struct Subjects<'a> {
     pub second_engine: Option<EngineName>,
 }
 
+/// Says which operators of the parent are slower than they need be, since the speed-up is over them too.
+fn warn_of_tract(parent: &Model, progress: &dyn Progress) -> Result<(), StageError> {
+    let mut operators = builtin::in_tract(parent)?;
+    let count = operators.len();
+    operators.sort_unstable();
+    operators.dedup();
+    if count > 0 {
+        progress.warn(&format!(
+            "operators of the parent that run in tract: {count} ({}), slower than in the fastest FP32 engines: judge by \
+             FPS as well",
+            operators.join(", ")
+        ));
+    }
+    Ok(())
+}
+
 pub(in crate::run) fn run(
     desk: &Desk,
     subject: &Subject,
@@ -109,10 +125,7 @@ pub(in crate::run) fn run(
         };
         let performance = measure(&models, &matrix, start, &mut save, progress)?;
         if plan.engines.contains(&EngineName::Builtin) {
-            progress.warn(
-                "FP32 operators without a kernel of ours run in tract, which is slower than the fastest FP32 engines: \
-                 where a model has many, judge by FPS as well",
-            );
+            warn_of_tract(&subject.parent, progress)?;
         }
         tell(&performance, progress);
         Ok(performance)

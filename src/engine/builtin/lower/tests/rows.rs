@@ -96,6 +96,7 @@ fn a_transformer_block_is_one_island_with_one_attention() {
     let of_block = ["MatMul", "Attention", "Reshape", "Add", "MatMul", "Mul", "Export"];
     let all = ["Import", "Conv", "Add"].into_iter().chain(of_norm).chain(of_block);
     assert_eq!(steps(&model), all.collect::<Vec<_>>());
+    assert!(crate::engine::builtin::in_tract(&model).unwrap().is_empty());
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn pointwise(isa: Isa, m: usize, k: usize, n: usize) -> Layer {
     let output = Output::U8 { mult: &mult, zero_point: 117, lo: 0, hi: 255 };
     let weights = GemmWeights::pack(isa, n, 1, k, &weights(n * k), &bias, output);
     let (a, mut out) = (bytes(m * k + SLACK), vec![0; m * n]);
-    Box::new(move || weights.pointwise(black_box(&a), k, m, black_box(&mut out), n))
+    Box::new(move || weights.pointwise(None, black_box(&a), k, m, black_box(&mut out), n, None))
 }
 
 /// Windows of `kernel` × `kernel` whose padding keeps the size.

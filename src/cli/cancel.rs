@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::on_slurm;
 use super::runs::Which;
 use crate::project::lock::RunLock;
-use crate::run::launch;
+use crate::run::{launch, slurm};
 
 /// How long to wait for the end: an image at work, a turn of measuring.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,6 +27,20 @@ pub struct Args {
 /// There is no such run, nobody works on it, or it can't be reached.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     let directory = args.which.directory()?;
+    if let Some(tasks) = on_slurm::cancel(&directory)? {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE && slurm::alive(&directory).is_some_and(|alive| !alive.is_none()) {
+            std::thread::sleep(LOOK);
+        }
+        on_slurm::conclude_cancel(&directory)?;
+        let text = format!(
+            "{tasks} tasks and jobs were taken from Slurm; what was finished is kept in {}, and `calib8 run FILE.yaml \
+             --on slurm --resume` goes on\n",
+            directory.display()
+        );
+        super::print(&super::sanitized(&text))?;
+        return Ok(0);
+    }
     let Some(pid) = launch::cancel(&directory)? else {
         return Err(super::Usage(format!(
             "{}: nobody works there, there is nothing to stop",

@@ -87,12 +87,15 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
         streams: args.streams.iter().map(|n| usize::from(*n)).collect(),
         stream_threads: args.threads.iter().map(|n| usize::from(*n)).collect(),
         batch: args.batch.iter().map(|n| usize::from(*n)).collect(),
+        output: args.output.clone(),
     };
     let interrupt = Interrupt::install().context("cannot listen to Ctrl-C")?;
     let log = EventLog::detached(vec![super::run::view(false)]);
-    let comparison = compare(&request, &log, &interrupt)?;
     if let Some(folder) = &args.output {
         std::fs::create_dir_all(folder).with_context(|| format!("--output {}", folder.display()))?;
+    }
+    let comparison = compare(&request, &log, &interrupt)?;
+    if let Some(folder) = &args.output {
         for (name, bytes) in &comparison.files {
             atomic::write(&folder.join(name), bytes)?;
         }

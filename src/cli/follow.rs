@@ -7,10 +7,12 @@ use anyhow::anyhow;
 
 use super::{run, summary_text};
 use crate::project::lock::RunLock;
+use crate::project::time;
 use crate::run::RunError;
 use crate::run::event_log::Listener;
 use crate::run::events::{Entry, Event};
-use crate::run::fold::Phase;
+use crate::run::fold::{Phase, StageState};
+use crate::run::slurm;
 use crate::run::status::{self, RunStatus, Standing};
 use crate::run::summary::Summary;
 use crate::run::tail::EventTail;
@@ -30,9 +32,11 @@ pub fn follow(
 ) -> anyhow::Result<Option<RunStatus>> {
     let mut tail = EventTail::new(directory);
     let mut before: Option<Vec<Entry>> = Some(Vec::new());
+    let mut shards = ShardsSeen::default();
     loop {
         // In this order: what a worker said before it let go is in the log by the next look.
-        let works = RunLock::holder(directory).is_some();
+        let held = RunLock::holder(directory).is_some();
+        let works = held || slurm::alive(directory).is_some_and(|alive| !alive.is_none());
         let news = tail.poll()?;
         match &mut before {
             Some(entries) => entries.extend(news.entries),
@@ -48,10 +52,39 @@ pub fn follow(
         if !works {
             return Ok(Some(status::of(directory)));
         }
+        if !held {
+            shards.tell(directory, listener);
+        }
         if leaves() {
             return Ok(None);
         }
         std::thread::sleep(LOOK);
+    }
+}
+
+/// How far shards on other machines were when it was last told.
+#[derive(Default)]
+struct ShardsSeen(Option<StageState>);
+
+impl ShardsSeen {
+    /// Tells what is new as if it were of one worker.
+    fn tell(&mut self, directory: &Path, listener: &mut dyn Listener) {
+        let state = status::of(directory).state;
+        let Some(stage) = state.active().filter(|stage| self.0.as_ref() != Some(stage)) else { return };
+        let tell = |event| Entry { time: time::now(), elapsed: state.elapsed, event };
+        if self.0.as_ref().is_none_or(|seen| seen.stage != stage.stage) {
+            listener.hear(&tell(Event::StageStarted { stage: stage.stage }));
+        }
+        let StageState { stage, done, total, rate, eta_seconds, detail, .. } = stage.clone();
+        listener.hear(&tell(Event::Progress {
+            stage,
+            done,
+            total,
+            rate,
+            eta_seconds,
+            detail: detail.clone(),
+        }));
+        self.0 = state.active().cloned();
     }
 }
 
@@ -92,6 +125,15 @@ pub fn what_happened(directory: &Path, status: &RunStatus) -> String {
         Phase::Failed { message } => message.clone(),
         Phase::Interrupted => "interrupted".into(),
         Phase::Waiting => format!("{}: the run has not begun", directory.display()),
+        _ if slurm::Jobs::of(directory).is_some() => {
+            let words = slurm::unfinished(directory);
+            let words = words.map_or_else(String::new, |words| format!(" ({words})"));
+            format!(
+                "{}: its jobs have left Slurm's queue without ending the run{words}; `calib8 run FILE.yaml --on slurm \
+                 --resume` submits what is missing",
+                directory.display()
+            )
+        }
         _ => format!(
             "{}: its worker died without a word; `calib8 run {} --resume` goes on",
             directory.display(),

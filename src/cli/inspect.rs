@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::engine::builtin;
 use crate::model::inspect::{Inspection, NodeInfo, PortInfo, inspect};
 use crate::model::{Model, check, printable, qoperator, simplify::simplify};
+use crate::run::memory::Budget;
 
 /// Show inputs, outputs, operators, size and work of a model, and what can become INT8
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,7 @@ pub struct Args {
 /// # Errors
 /// The model can't be read, or the page can't be written.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
-    let loaded = Model::load(&args.model)?;
+    let loaded = Model::load(&args.model)?.with_room(Budget::available().room_for_constants());
     let model = qoperator::as_qdq(&loaded);
     let found = inspect(&model)?;
     let page = if args.json {

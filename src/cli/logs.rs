@@ -1,15 +1,22 @@
 //! `calib8 logs`: what a run has to say, in lines.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 use std::time::Duration;
 
 use super::runs::Which;
 use crate::project::ProjectError;
 use crate::project::lock::RunLock;
+use crate::run::fold::Phase;
+use crate::run::shards::Shards;
+use crate::run::slurm;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(200);
+/// Of how many shards that failed something is shown, and how much.
+const SHARDS_SHOWN: usize = 5;
+const LINES_SHOWN: usize = 20;
 
 /// Arguments of `logs`.
 #[derive(Debug, clap::Args)]
@@ -35,14 +42,37 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
         let text = read_from(&path, &mut offset).map_err(|source| ProjectError::read(&path, source))?;
         super::print(&super::sanitized(&text))?;
         if !args.follow || !works {
+            super::print(&super::sanitized(&of_failed_shards(&directory)))?;
             return Ok(0);
         }
         std::thread::sleep(LOOK);
     }
 }
 
+/// The last lines of what shards that failed have printed.
+fn of_failed_shards(directory: &Path) -> String {
+    let Ok(shards) = Shards::open(directory) else { return String::new() };
+    let mut text = String::new();
+    for (step, shard) in shards.failed().into_iter().take(SHARDS_SHOWN) {
+        let printed = fs::read(shards.file(step, shard, "out")).unwrap_or_default();
+        let printed = String::from_utf8_lossy(&printed);
+        let lines: Vec<&str> = printed.lines().collect();
+        text += &format!("-- shard {shard} of {}:\n", step.name());
+        for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
+            text += &format!("{line}\n");
+        }
+        if let Phase::Failed { message } = shards.state(step, shard).phase {
+            text += &format!("failed: {message}\n");
+        }
+    }
+    if let Some(words) = slurm::unfinished(directory) {
+        text += &format!("-- Slurm says: {words}\n");
+    }
+    text
+}
+
 /// Whole lines behind `offset`, which moves behind them; all there is if the file has become shorter.
-fn read_from(path: &std::path::Path, offset: &mut u64) -> std::io::Result<String> {
+fn read_from(path: &Path, offset: &mut u64) -> std::io::Result<String> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         // A run that has just begun has said nothing yet.

@@ -18,6 +18,7 @@ pub mod inspect;
 pub mod logs;
 pub mod measure_load;
 pub mod measure_raw;
+mod on_slurm;
 pub mod optimize;
 pub(crate) mod progress_bar;
 pub mod projects;
@@ -26,6 +27,7 @@ mod queue;
 pub mod redo;
 pub mod run;
 mod runs;
+pub mod shard;
 pub(crate) mod summary_text;
 mod take_turns;
 pub mod worker;
@@ -100,6 +102,8 @@ pub enum Command {
     Export(export::Args),
     /// Show what this machine offers
     Doctor(doctor::Args),
+    /// Cut a run into shards for a scheduler, do one of them, put them together
+    Shard(shard::Args),
     /// Time inferences on request, for benchmarks of several engines
     MeasureRaw(measure_raw::Args),
     /// Do the work of a run directory: the process behind `run --detach`
@@ -136,6 +140,7 @@ pub fn execute(command: &Command) -> anyhow::Result<u8> {
         Command::History(args) => history::run(args),
         Command::Export(args) => export::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Shard(args) => shard::run(args),
         Command::MeasureRaw(args) => measure_raw::run(args),
         Command::Worker(args) => worker::run(args),
         Command::TakeTurns(args) => take_turns::run(args),

@@ -292,6 +292,7 @@ mod tests {
             eta_seconds: Some(4.3),
             detail: Some("cats/IMG_0001.jpg".into()),
             seconds: None,
+            reached: 0.25,
         }
     }
 

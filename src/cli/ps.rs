@@ -7,6 +7,9 @@ use super::progress_bar::duration;
 use super::runs::{Known, known};
 use crate::project::time::rfc3339;
 use crate::run::events::Stage;
+use crate::run::fold::StageState;
+use crate::run::shards::Shards;
+use crate::run::status::Standing;
 
 /// Arguments of `ps`.
 #[derive(Debug, clap::Args)]
@@ -48,6 +51,8 @@ struct Row<'a> {
     total: Option<usize>,
     rate: Option<f64>,
     eta_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
     elapsed_seconds: f64,
     changed: Option<String>,
 }
@@ -66,6 +71,7 @@ fn row(run: &Known) -> Row<'_> {
         total: active.map(|stage| stage.total),
         rate: active.map(|stage| stage.rate),
         eta_seconds: active.and_then(|stage| stage.eta_seconds),
+        detail: active.and_then(|stage| stage.detail.as_deref()).filter(|_| Shards::are_in(&run.directory)),
         elapsed_seconds: state.elapsed,
         changed: run.changed.map(rfc3339),
     }
@@ -78,7 +84,13 @@ fn cells(run: &Known) -> Vec<String> {
         (Some(pid), _) => pid.to_string(),
         _ => "?".into(),
     });
+    // Of a run in shards this says how its jobs stand, of another which image it is at.
+    let waits = matches!(run.status.standing, Standing::Waiting | Standing::Interrupted)
+        && Shards::are_in(&run.directory);
     let at = match state.active().or(state.stages.last()) {
+        Some(StageState { stage, done, total, detail: Some(detail), .. }) if waits => {
+            format!("{} {done}/{total}, {detail}", stage.name())
+        }
         Some(stage) if stage.total > 0 && stage.seconds.is_none() => {
             let left = stage.eta_seconds.map_or(String::new(), |left| format!(", {} left", duration(left)));
             format!("{} {}/{}{left}", stage.stage.name(), stage.done, stage.total)

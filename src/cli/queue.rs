@@ -63,7 +63,7 @@ pub fn files(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 /// # Errors
 /// The arguments do not fit together, or standard output can't be written.
 pub fn run(args: &run::Args, files: Vec<PathBuf>) -> anyhow::Result<u8> {
-    if args.output.is_some() {
+    if args.plan.output.is_some() {
         return Err(super::Usage(
             "--output names one folder, and there are several runs; give each its own `output`".into(),
         )
@@ -141,7 +141,8 @@ fn forecast(args: &run::Args, files: &[PathBuf]) -> anyhow::Result<u8> {
         if !args.json {
             super::print(&format!("# {}\n", super::sanitized(&file.display().to_string())))?;
         }
-        let result = run::plan(args, file).and_then(|plan| dry_run::run(&plan, args.existing(), args.json));
+        let result =
+            args.plan.plan(file).and_then(|plan| dry_run::run(&plan, args.plan.existing(), args.json));
         codes.push(result.unwrap_or_else(|error| {
             let _ = writeln!(io::stderr(), "error: {}", super::error_text(&error));
             super::exit_code(&error)
@@ -219,7 +220,7 @@ impl Queue<'_> {
             let reason = Some("the queue was stopped".into());
             return Ok(Row { result: "not begun", exit_code: EXIT_INTERRUPTED, reason, ..row });
         }
-        let plan = run::plan(self.args, file)?;
+        let plan = self.args.plan.plan(file)?;
         let directory = plan.output.clone();
         let row = Row { directory: Some(directory.clone()), ..row };
         if !self.outputs.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.clone()) {
@@ -229,12 +230,12 @@ impl Queue<'_> {
             );
             return Err(super::Usage(what).into());
         }
-        if self.args.resume && is_done(&plan) {
+        if self.args.plan.resume && is_done(&plan) {
             let row = row.with(&summary(&directory)?);
             return Ok(Row { result: "done before", ..row });
         }
         self.say(index, &format!("{}: started in {}", plan.name, directory.display()));
-        launch::start_detached(&plan, &directory, self.args.existing())?;
+        launch::start_detached(&plan, &directory, self.args.plan.existing())?;
         let mut asked = false;
         let stops = || {
             if self.interrupt.is_set() && !std::mem::replace(&mut asked, true) {

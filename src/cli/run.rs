@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::progress_bar::{JsonLines, PlainLines, ProgressBar, Style};
-use super::{dry_run, queue, summary_text};
+use super::{dry_run, on_slurm, queue, summary_text};
 use crate::project::ProjectError;
 use crate::run::directory::{Existing, RunDirectory};
 use crate::run::event_log::{EventLog, Listener};
 use crate::run::interrupt::Interrupt;
 use crate::run::launch::{self, Started};
-use crate::run::plan::Plan;
+use crate::run::plan::{ExecutorSection, Plan};
 use crate::run::registry::Registry;
 use crate::run::{self, Outcome, RunError};
 
@@ -26,6 +26,49 @@ pub struct Args {
     /// Of several run files, do this many at once, each on its share of the cores
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub jobs: u32,
+    /// What the command line says beside the run files.
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// Check everything, print the plan and what it will take, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do the work in a process of its own, which goes on when the terminal is closed
+    #[arg(long, conflicts_with = "dry_run")]
+    pub detach: bool,
+    /// Where the work is done; left out, what the run file says under `executor`, else here
+    #[arg(long, value_name = "WHERE")]
+    pub on: Option<On>,
+    /// Print one JSON event per line instead of text; of several run files, one result per line
+    #[arg(long)]
+    pub json: bool,
+    /// A queue that `--detach` has started
+    #[arg(long, hide = true)]
+    pub in_session: bool,
+}
+
+/// Where the work of a run is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum On {
+    /// On this machine, whatever the run file says
+    Here,
+    /// On a Slurm cluster, in shards
+    Slurm,
+}
+
+impl Args {
+    /// The scheduler that does the work, if one does.
+    fn executor(&self, plan: &Plan) -> Option<ExecutorSection> {
+        match self.on {
+            Some(On::Here) => None,
+            Some(On::Slurm) => Some(plan.executor.clone().unwrap_or_else(ExecutorSection::slurm)),
+            None => plan.executor.clone(),
+        }
+    }
+}
+
+/// What the command line says beside a run file.
+#[derive(Debug, clap::Args)]
+pub struct PlanArgs {
     /// Put everything into this folder instead of the run file's `output`
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -41,21 +84,9 @@ pub struct Args {
     /// Replace the run that the output folder holds; other files there stay
     #[arg(long)]
     pub force: bool,
-    /// Check everything, print the plan and what it will take, and touch nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Do the work in a process of its own, which goes on when the terminal is closed
-    #[arg(long, conflicts_with = "dry_run")]
-    pub detach: bool,
-    /// Print one JSON event per line instead of text; of several run files, one result per line
-    #[arg(long)]
-    pub json: bool,
-    /// A queue that `--detach` has started
-    #[arg(long, hide = true)]
-    pub in_session: bool,
 }
 
-impl Args {
+impl PlanArgs {
     /// What to do when the output folder already holds a run.
     pub(super) fn existing(&self) -> Existing {
         match (self.resume, self.force) {
@@ -64,6 +95,20 @@ impl Args {
             _ => Existing::Refuse,
         }
     }
+
+    /// The plan of a run file, with what the command line says.
+    ///
+    /// # Errors
+    /// The run file can't be used.
+    pub(super) fn plan(&self, file: &Path) -> anyhow::Result<Plan> {
+        let mut plan = Plan::load(file, &self.set).map_err(RunError::from)?;
+        plan.optimize.cache &= !self.no_cache;
+        if let Some(output) = &self.output {
+            plan.output =
+                std::path::absolute(output).with_context(|| format!("--output {}", output.display()))?;
+        }
+        Ok(plan)
+    }
 }
 
 /// Runs the files; gives 0, or 3 if a gate failed, or of several the code of the worst.
@@ -71,31 +116,46 @@ impl Args {
 /// # Errors
 /// A [`RunError`], or standard output can't be written.
 pub fn run(args: &Args) -> anyhow::Result<u8> {
+    let several = args.files.len() > 1 || args.files.iter().any(|file| file.is_dir());
+    if args.on == Some(On::Slurm) && several && !args.dry_run {
+        return submit_all(args);
+    }
     match &args.files[..] {
         [file] if !file.is_dir() && !args.in_session => run_one(args, file),
         several => queue::run(args, queue::files(several)?),
     }
 }
 
-/// The plan of a run file, with what the command line says.
-///
-/// # Errors
-/// The run file can't be used.
-pub(super) fn plan(args: &Args, file: &Path) -> anyhow::Result<Plan> {
-    let mut plan = Plan::load(file, &args.set).map_err(RunError::from)?;
-    plan.optimize.cache &= !args.no_cache;
-    if let Some(output) = &args.output {
-        plan.output =
-            std::path::absolute(output).with_context(|| format!("--output {}", output.display()))?;
+/// Submits several run files, whose jobs then share the cluster; shows none. One that can't be submitted keeps none of
+/// the others from it; gives the exit code of the worst.
+fn submit_all(args: &Args) -> anyhow::Result<u8> {
+    if args.plan.output.is_some() {
+        let what = "--output names one folder, and there are several runs; give each its own `output`";
+        return Err(super::Usage(what.into()).into());
     }
-    Ok(plan)
+    let mut worst = 0;
+    for file in queue::files(&args.files)? {
+        let submitted = args.plan.plan(&file).and_then(|plan| {
+            let executor = plan.executor.clone().unwrap_or_else(ExecutorSection::slurm);
+            on_slurm::run(&plan, args.plan.existing(), &executor, true, args.json)
+        });
+        if let Err(error) = submitted {
+            worst = worst.max(super::exit_code(&error));
+            let text = format!("error: {}: {}\n", file.display(), super::error_text(&error));
+            let _ = io::Write::write_all(&mut io::stderr(), super::sanitized(&text).as_bytes());
+        }
+    }
+    Ok(worst)
 }
 
 fn run_one(args: &Args, file: &Path) -> anyhow::Result<u8> {
-    let plan = plan(args, file)?;
-    let existing = args.existing();
+    let plan = args.plan.plan(file)?;
+    let existing = args.plan.existing();
     if args.dry_run {
         return dry_run::run(&plan, existing, args.json);
+    }
+    if let Some(executor) = args.executor(&plan) {
+        return on_slurm::run(&plan, existing, &executor, args.detach, args.json);
     }
     start(&plan, existing, args.detach, args.json)
 }
@@ -113,9 +173,18 @@ pub(super) fn start(plan: &Plan, existing: Existing, detach: bool, json: bool) -
 
     let interrupt = Interrupt::install().context("cannot listen to Ctrl-C")?;
     let directory = RunDirectory::create(&plan.output, plan, existing).map_err(RunError::from)?;
-    let summary = work(plan, &directory, &interrupt, Some(view(json)))??.summary;
+    let outcome = work(plan, &directory, &interrupt, Some(view(json)))??;
+    conclude(&outcome, plan, json)
+}
+
+/// Prints how a run of this process ended; gives its exit code.
+///
+/// # Errors
+/// Standard output can't be written.
+pub(super) fn conclude(outcome: &Outcome, plan: &Plan, json: bool) -> anyhow::Result<u8> {
+    let summary = &outcome.summary;
     if !json {
-        let text = summary_text::render(&summary, &plan.name, &plan.output, width());
+        let text = summary_text::render(summary, &plan.name, &plan.output, width());
         super::print(&super::sanitized(&text))?;
     }
     Ok(summary.status.exit_code())
@@ -131,14 +200,31 @@ pub(super) fn work(
     interrupt: &Interrupt,
     listener: Option<Box<dyn Listener>>,
 ) -> Result<Result<Outcome, RunError>, RunError> {
-    let listeners = [Some(worker_log(directory)?), listener].into_iter().flatten().collect();
+    with_log(directory, listener, |log| run::perform(plan, directory, log, interrupt))
+}
+
+/// Remembers a run directory for `calib8 ps`.
+pub(super) fn remember(directory: &Path) {
     if let Ok(registry) = Registry::of_user()
-        && let Err(error) = registry.record(directory.path())
+        && let Err(error) = registry.record(directory)
     {
         super::warn(&format!("`calib8 ps` will not list this run: {error}"));
     }
+}
+
+/// Gives `work` the log of a run directory, to which `worker.log` and `listener` listen.
+///
+/// # Errors
+/// The log can't be opened.
+pub(super) fn with_log<T>(
+    directory: &RunDirectory,
+    listener: Option<Box<dyn Listener>>,
+    work: impl FnOnce(&EventLog) -> T,
+) -> Result<T, RunError> {
+    let listeners = [Some(worker_log(directory)?), listener].into_iter().flatten().collect();
+    remember(directory.path());
     let log = EventLog::open(&directory.file("events.jsonl"), &directory.file("state.json"), listeners)?;
-    let outcome = run::perform(plan, directory, &log, interrupt);
+    let outcome = work(&log);
     if let Some(error) = log.write_error() {
         super::warn(&format!("the event log is not complete: {error}"));
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::report::DistanceSummary;
 use crate::run::plan::EngineName;
 use crate::run::summary::{
-    AnnotationsSummary, GateResult, ModelRole, PredictionsSummary, Speedup, Summary, Verdict,
+    AnnotationsSummary, GateResult, HostPerformance, ModelRole, PredictionsSummary, Speedup, Summary, Verdict,
 };
 
 /// Width of the labels before the rows.
@@ -20,6 +20,7 @@ pub fn render(summary: &Summary, name: &str, folder: &Path, width: usize) -> Str
     rows.extend(summary.engines.iter().filter_map(|record| {
         Some(("speed", format!("{}: not measured: {}", record.engine.name(), record.error.as_ref()?)))
     }));
+    rows.extend(summary.hosts.iter().flat_map(host).map(|row| ("hosts", row)));
     rows.push(("size", size(summary)));
     rows.extend(summary.tradeoff.as_ref().map(|t| ("trade-off", t.in_words())));
     let reports = &summary.reports;
@@ -91,10 +92,14 @@ fn speed(summary: &Summary, speedup: &Speedup) -> String {
         Verdict::Slower => "SLOWER",
         Verdict::NotDistinguishable => "not distinguishable",
     };
+    let formats = formats(summary, speedup.engine);
+    format!("{}{formats}, {}, {verdict}", speedup.engine.name(), ratio(speedup, fps))
+}
+
+/// A setting, the speeds of both models in it, and how they compare.
+fn ratio(speedup: &Speedup, fps: impl Fn(ModelRole) -> String) -> String {
     format!(
-        "{}{}, {}: {} → {} FPS, {:.2} × ({:.2} to {:.2}), {verdict}",
-        speedup.engine.name(),
-        formats(summary, speedup.engine),
+        "{}: {} → {} FPS, {:.2} × ({:.2} to {:.2})",
         speedup.setting(),
         fps(ModelRole::Parent),
         fps(ModelRole::Optimized),
@@ -102,6 +107,26 @@ fn speed(summary: &Summary, speedup: &Speedup) -> String {
         speedup.low,
         speedup.high,
     )
+}
+
+/// A row for each setting on a kind of node.
+fn host(host: &HostPerformance) -> Vec<String> {
+    let row = |speedup: &Speedup| {
+        let fps = |role| host.fps(role, speedup).map_or("?".to_string(), |fps| format!("{fps:.1}"));
+        let agreement = host.agreement(speedup.engine).map_or(String::new(), |found| {
+            format!(", agreement {} of {}", percent(found.agreement), counted(found.images as usize, "image"))
+        });
+        format!(
+            "{} on {} ({}, {}), {}, {}{agreement}",
+            host.on,
+            host.hostname,
+            host.host.cpu,
+            host.kernels,
+            speedup.engine.name(),
+            ratio(speedup, fps),
+        )
+    };
+    host.speedup.iter().map(row).collect()
 }
 
 /// What an engine really computed in, where that is not FP32 and INT8.
@@ -269,6 +294,7 @@ mod tests {
                 performance(ModelRole::Optimized, 2, 1850.5),
             ],
             speedup: vec![speedup(1, 2.348, Verdict::Faster), speedup(2, 2.342, Verdict::Faster)],
+            hosts: Vec::new(),
             engines: vec![EngineRecord {
                 engine: EngineName::Openvino,
                 version: None,

@@ -32,7 +32,7 @@ pub fn sha256(path: &Path) -> std::io::Result<String> {
 pub fn overlap(a: &Dataset, b: &Dataset) -> Vec<String> {
     let mut by_size: HashMap<u64, Vec<&Path>> = HashMap::new();
     let mut real_paths: HashSet<PathBuf> = HashSet::new();
-    for item in &a.items {
+    for item in a.items.iter() {
         if let Ok(metadata) = fs::metadata(&item.path) {
             by_size.entry(metadata.len()).or_default().push(&item.path);
         }

@@ -37,6 +37,7 @@ pub use walk::EXTENSIONS;
 
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Where a dataset lies, as a run file or the command line gives it. Paths are taken as they are,
 /// relative to the working directory.
@@ -82,8 +83,8 @@ pub enum Kind {
 pub struct Dataset {
     /// The dataset folder.
     pub root: PathBuf,
-    /// The images, sorted by name (bytewise).
-    pub items: Vec<Item>,
+    /// The images, sorted by name (bytewise). Copies of a dataset share them.
+    pub items: Arc<[Item]>,
     /// Names of the classes, index by index, when known.
     pub classes: Option<Vec<String>>,
     /// The recognised layout.

@@ -166,7 +166,7 @@ fn listed(
     items.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Dataset {
         root: root.to_path_buf(),
-        items,
+        items: items.into(),
         classes: classes.map(|classes| classes.names),
         kind: Kind::ImageNetList,
         labels: Some(labels.to_path_buf()),

@@ -48,9 +48,9 @@ pub struct Prefetch {
 /// Decodes and preprocesses the images of `dataset` on threads, at most `options.depth` of them
 /// ahead of the reader.
 pub fn prefetch(dataset: &Dataset, preprocess: &Preprocess, options: PrefetchOptions) -> Prefetch {
-    let paths: Vec<_> = dataset.items.iter().map(|item| item.path.clone()).collect();
+    let items = Arc::clone(&dataset.items);
     let preprocess = preprocess.clone();
-    let load = move |index: usize| load(&paths[index], &preprocess);
+    let load = move |index: usize| load(&items[index].path, &preprocess);
     Prefetch::start(dataset.items.len(), options, Box::new(load))
 }
 

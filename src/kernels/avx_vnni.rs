@@ -5,9 +5,8 @@
 use std::arch::x86_64::*;
 
 use super::avx2::{LANES, finish};
-use super::gemm::Store;
+use super::gemm::{Store, Task};
 use super::layout::{Panels, Scheme};
-use super::scalar::Rows;
 use super::tiles::{Tile, TileFn, run_tiles};
 
 /// The layout that a store asks for.
@@ -25,22 +24,14 @@ fn split(vectors: usize) -> Vec<usize> {
     (0..vectors).step_by(2).map(|first| (vectors - first).min(2)).collect()
 }
 
-/// Multiplies `m` rows and stores them at `out`, rows `ldo` elements (of u8 or f32, as `store` says) apart.
+/// Does a task.
 ///
 /// # Safety
-/// The machine has the tier's instructions and `panels` were packed with this file's scheme for `store`; otherwise as
+/// The machine has the tier's instructions and `panels` were packed with this file's scheme for the store; otherwise as
 /// [`run_tiles`].
-pub(super) unsafe fn run(
-    panels: &Panels,
-    store: Store,
-    a: &[u8],
-    rows: Rows<'_>,
-    m: usize,
-    out: *mut u8,
-    ldo: usize,
-) {
+pub(super) unsafe fn run(panels: &Panels, task: &Task<'_>) {
     // SAFETY: the caller's; `tiles` has functions for the blocks of `split`.
-    unsafe { run_tiles(panels, store, a, rows, m, out, ldo, tiles) }
+    unsafe { run_tiles(panels, task, tiles) }
 }
 
 /// The tile functions for blocks of `vectors`, by height − 1: 12 of the 16 registers accumulate.

@@ -1,19 +1,17 @@
-//! Storage on cache line boundaries, for packed weights: a vector load from it never straddles two lines.
+//! Storage on cache line boundaries: a vector load from it never straddles two lines.
 #![allow(unsafe_code)]
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-#[repr(C, align(64))]
-#[derive(Clone, Copy)]
-struct Line([u8; 64]);
+use super::pages::Piece;
 
 /// Numbers for which any bytes are a value.
 ///
 /// # Safety
 /// The type has no padding, no invalid bit patterns, and an alignment that divides 64.
-pub(super) unsafe trait Number: Copy + fmt::Debug {}
+pub unsafe trait Number: Copy + fmt::Debug {}
 // SAFETY: plain integers and floats.
 unsafe impl Number for u8 {}
 // SAFETY: as above.
@@ -23,26 +21,39 @@ unsafe impl Number for i32 {}
 // SAFETY: as above.
 unsafe impl Number for f32 {}
 
-/// A slice of fixed length, 64-byte aligned.
-pub(super) struct Aligned<T> {
-    lines: Vec<Line>,
+/// A slice that starts on a cache line, in large pages.
+pub struct Aligned<T> {
+    piece: Piece,
     len: usize,
     element: PhantomData<T>,
 }
 
 impl<T: Number> Aligned<T> {
     /// `len` zeros.
-    pub(super) fn zeros(len: usize) -> Aligned<T> {
-        let lines = vec![Line([0; 64]); (len * size_of::<T>()).div_ceil(64)];
-        Aligned { lines, len, element: PhantomData }
+    ///
+    /// # Panics
+    /// `len` elements are more bytes than can be counted.
+    pub fn zeros(len: usize) -> Aligned<T> {
+        let bytes = len.checked_mul(size_of::<T>());
+        assert!(bytes.is_some(), "{len} elements are more than memory has");
+        Aligned { piece: Piece::new(bytes.unwrap_or(0)), len, element: PhantomData }
     }
 
     /// At least `len` elements; what they held stays, more are zero.
     pub(super) fn grow(&mut self, len: usize) {
         if len > self.len {
-            self.lines.resize((len * size_of::<T>()).div_ceil(64), Line([0; 64]));
-            self.len = len;
+            let mut larger = Aligned::zeros(len);
+            larger[..self.len].copy_from_slice(self);
+            *self = larger;
         }
+    }
+}
+
+impl<T: Number> Clone for Aligned<T> {
+    fn clone(&self) -> Aligned<T> {
+        let mut copy = Aligned::zeros(self.len);
+        copy.copy_from_slice(self);
+        copy
     }
 }
 
@@ -50,15 +61,16 @@ impl<T: Number> Deref for Aligned<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: `lines` holds at least `len` elements of initialized memory, and any bytes are a `T`.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        // SAFETY: the piece is ours alone and holds `len` elements of initialized memory, of which any bytes are a `T`;
+        // its start is aligned to a line, and so for `T`.
+        unsafe { std::slice::from_raw_parts(self.piece.start().cast().as_ptr(), self.len) }
     }
 }
 
 impl<T: Number> DerefMut for Aligned<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`; `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.piece.start().cast().as_ptr(), self.len) }
     }
 }
 
@@ -98,7 +110,6 @@ pub fn bytes(floats: &[f32]) -> &[u8] {
 }
 
 /// As [`bytes`], to be written.
-#[cfg(test)]
 pub fn bytes_mut(floats: &mut [f32]) -> &mut [u8] {
     // SAFETY: as in `bytes`; any four bytes are an f32.
     unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), size_of_val(floats)) }

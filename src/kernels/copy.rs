@@ -34,11 +34,27 @@ pub fn copy_strided<T: Copy>(x: &[T], dims: &[Stride], out: &mut [T]) {
                 out[i * to] = x[i * from];
             }
         }
+        [outer, Stride { count: 2, from: 1, to: 1 }] => copy_runs::<T, 2>(x, *outer, out),
+        [outer, Stride { count: 3, from: 1, to: 1 }] => copy_runs::<T, 3>(x, *outer, out),
+        [outer, Stride { count: 4, from: 1, to: 1 }] => copy_runs::<T, 4>(x, *outer, out),
         [outer @ Stride { from: 1, .. }, inner] if inner.from > 1 => transpose(x, *outer, *inner, out),
         [outer, rest @ ..] => {
             for i in 0..outer.count {
                 copy_strided(&x[i * outer.from..], rest, &mut out[i * outer.to..]);
             }
+        }
+    }
+}
+
+/// Runs too short for a call of `memcpy` each, as those of DepthToSpace are.
+fn copy_runs<T: Copy, const LEN: usize>(x: &[T], runs: Stride, out: &mut [T]) {
+    let last = runs.count - 1;
+    let (x, out) = (&x[..last * runs.from + LEN], &mut out[..last * runs.to + LEN]);
+    for i in 0..runs.count {
+        if let (Some(from), Some(to)) =
+            (x[i * runs.from..].first_chunk::<LEN>(), out[i * runs.to..].first_chunk_mut::<LEN>())
+        {
+            *to = *from;
         }
     }
 }

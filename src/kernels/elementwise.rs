@@ -170,6 +170,23 @@ fn add_elements(a: &[u8], b: &[u8], params: &AddParams, out: &mut [u8]) {
     }
 }
 
+/// Adds `residual`, of as many elements, to `y`, where they are: [`add`] with `y` as the first operand unless the
+/// residual is.
+pub(super) fn add_in_place(isa: Isa, y: &mut [u8], residual: &[u8], params: &AddParams, is_first: bool) {
+    per_tier!(isa, add_to_elements(y: &mut [u8], residual: &[u8], params: &AddParams, is_first: bool));
+}
+
+#[inline(always)]
+fn add_to_elements(y: &mut [u8], residual: &[u8], params: &AddParams, is_first: bool) {
+    let AddParams { a_ratio, b_ratio, constant, lo, hi } = *params;
+    let (lo, hi) = (f32::from(lo), f32::from(hi));
+    for (y, &residual) in y.iter_mut().zip(residual) {
+        let (a, b) = if is_first { (residual, *y) } else { (*y, residual) };
+        let sum = f32::from(a).mul_add(a_ratio, f32::from(b).mul_add(b_ratio, constant));
+        *y = to_i32(clamp(sum.round_ties_even(), lo, hi)) as u8;
+    }
+}
+
 /// `out[i] = table[x[i]]` for every element of `x`: any function of one quantized activation.
 ///
 /// # Panics

@@ -1,14 +1,28 @@
 //! Matrix products and dense convolutions: weights packed once, then rows of activations through them.
 
+use super::elementwise::add_in_place;
 #[cfg(target_arch = "x86_64")]
 use super::layout::Panels;
 use super::layout::Product;
 use super::offsets::Windows;
 use super::scalar::{self, Rows};
-use super::types::Output;
-use super::{Isa, SLACK, span};
+use super::types::{Output, Residual};
+use super::{Isa, SLACK, Team, span};
 #[cfg(target_arch = "x86_64")]
-use super::{amx, avx_vnni, avx2, avx512_vnni};
+use super::{
+    amx, avx_vnni, avx2, avx512_vnni,
+    share::{Share, Shared, Size},
+};
+
+/// Bytes of outputs that stay in the first-level cache until a residual is added to them; so many rows at least, which
+/// all tiers divide into whole tiles.
+#[cfg(target_arch = "x86_64")]
+const SUM_BYTES: usize = 16 * 1024;
+#[cfg(target_arch = "x86_64")]
+const SUM_ROWS: usize = 96;
+/// Weights that can be read again for each such part.
+#[cfg(target_arch = "x86_64")]
+const SUM_WEIGHTS: usize = 256 * 1024;
 
 /// How the accumulators leave, without the per-channel factors.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +42,24 @@ impl Store {
             Store::F32 => size_of::<f32>(),
         }
     }
+}
+
+/// What a vector tier is asked for: some rows times some blocks of channels.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone)]
+pub(super) struct Task<'a> {
+    pub store: Store,
+    pub a: &'a [u8],
+    pub rows: Rows<'a>,
+    /// How many rows.
+    pub m: usize,
+    pub blocks: std::ops::Range<usize>,
+    /// Where channel 0 of the first row goes; rows are `ldo` elements (of u8 or f32, as `store` says) apart.
+    pub out: *mut u8,
+    pub ldo: usize,
+    /// What is added to bytes before they are stored, from the first row on; only of weights that
+    /// [say that they can](Packed::adds).
+    pub residual: Option<Residual<'a>>,
 }
 
 /// The weights, biases and output factors of a product, in the order in which one tier reads them.
@@ -78,23 +110,51 @@ impl Packed {
         Packed::Scalar(scalar::Gemm::new(product))
     }
 
-    /// Multiplies `m` rows and stores them at `out`, rows `ldo` elements (of u8 or f32, as `store` says) apart; not for
-    /// weights of the scalar tier.
+    /// Blocks of channels, and weights with what fills the blocks up.
+    #[cfg(target_arch = "x86_64")]
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Packed::Scalar(_) => (0, 0),
+            Packed::Avx2(panels) => panels.size(),
+            Packed::AvxVnni(panels) | Packed::Avx512Vnni(panels) => panels.size(),
+            Packed::Amx(gemm) => gemm.size(),
+        }
+    }
+
+    /// The first channel of some blocks, and that behind the last.
+    #[cfg(target_arch = "x86_64")]
+    fn channels(&self, blocks: &std::ops::Range<usize>) -> (usize, usize) {
+        match self {
+            Packed::Scalar(_) => (0, 0),
+            Packed::Avx2(panels) => panels.channels(blocks),
+            Packed::AvxVnni(panels) | Packed::Avx512Vnni(panels) => panels.channels(blocks),
+            Packed::Amx(gemm) => gemm.channels(blocks),
+        }
+    }
+
+    /// Whether a task can have this residual.
+    #[cfg(target_arch = "x86_64")]
+    fn adds(&self, residual: &Residual<'_>) -> bool {
+        matches!(self, Packed::Amx(_)) && residual.params.sums_fit_i32()
+    }
+
+    /// Does a task; not for weights of the scalar tier.
     ///
     /// # Safety
-    /// The machine has the tier that these weights were packed for, with `store`; each row and tap of `rows` lies in `a`
-    /// (or is the padding row) with [`SLACK`] bytes after it; `m` rows of all channels can be written at `out`.
+    /// The machine has the tier that these weights were packed for, with the task's store; each row and tap of its rows
+    /// lies in `a` (or is the padding row) with [`SLACK`] bytes after it; its blocks exist, and its rows of their channels
+    /// can be written, and read from the residual, if it has one, with slack behind.
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
-    unsafe fn run(&self, store: Store, a: &[u8], rows: Rows<'_>, m: usize, out: *mut u8, ldo: usize) {
+    unsafe fn run(&self, task: &Task<'_>) {
         // SAFETY: the caller's.
         unsafe {
             match self {
                 Packed::Scalar(_) => {}
-                Packed::Avx2(panels) => avx2::run(panels, store, a, rows, m, out, ldo),
-                Packed::AvxVnni(panels) => avx_vnni::run(panels, store, a, rows, m, out, ldo),
-                Packed::Avx512Vnni(panels) => avx512_vnni::run(panels, store, a, rows, m, out, ldo),
-                Packed::Amx(gemm) => gemm.run(store, a, rows, m, out, ldo),
+                Packed::Avx2(panels) => avx2::run(panels, task),
+                Packed::AvxVnni(panels) => avx_vnni::run(panels, task),
+                Packed::Avx512Vnni(panels) => avx512_vnni::run(panels, task),
+                Packed::Amx(gemm) => gemm.run(task),
             }
         }
     }
@@ -143,25 +203,44 @@ impl GemmWeights {
     }
 
     /// `m` rows of `k` bytes, `lda` apart in `a`, times the weights; requantized to the first `n` bytes of
-    /// rows that are `ldo` apart in `out`: a 1×1 convolution over `m` pixels, or a fully connected layer.
+    /// rows that are `ldo` apart in `out`: a 1×1 convolution over `m` pixels, or a fully connected layer. A `residual` is
+    /// added to them, as [`add`](super::add) adds.
     ///
     /// # Panics
-    /// There is more than one tap, the output is not [`Output::U8`], rows overlap (`lda < k`, `ldo < n`), or
-    /// `a` (with [`SLACK`] after the last row) or `out` is too short.
-    pub fn pointwise(&self, a: &[u8], lda: usize, m: usize, out: &mut [u8], ldo: usize) {
+    /// There is more than one tap, the output is not [`Output::U8`], rows overlap (`lda < k`, `ldo < n`), `a` (with
+    /// [`SLACK`] after the last row), `out` or `residual` is too short, or the constants of the sum are not finite.
+    #[allow(clippy::too_many_arguments)]
+    pub fn pointwise(
+        &self,
+        team: Option<&Team>,
+        a: &[u8],
+        lda: usize,
+        m: usize,
+        out: &mut [u8],
+        ldo: usize,
+        residual: Option<Residual<'_>>,
+    ) {
         self.assert_pointwise(a, lda, m);
         self.assert_output(m, ldo, out.len());
-        self.run_u8(a, Rows::Strided(lda), m, out, ldo);
+        self.run_u8(team, a, Rows::Strided(lda), m, out, ldo, residual);
     }
 
     /// As [`pointwise`](Self::pointwise), with [`Output::F32`].
     ///
     /// # Panics
     /// As [`pointwise`](Self::pointwise).
-    pub fn pointwise_f32(&self, a: &[u8], lda: usize, m: usize, out: &mut [f32], ldo: usize) {
+    pub fn pointwise_f32(
+        &self,
+        team: Option<&Team>,
+        a: &[u8],
+        lda: usize,
+        m: usize,
+        out: &mut [f32],
+        ldo: usize,
+    ) {
         self.assert_pointwise(a, lda, m);
         self.assert_output(m, ldo, out.len());
-        self.run_f32(a, Rows::Strided(lda), m, out, ldo);
+        self.run_f32(team, a, Rows::Strided(lda), m, out, ldo);
     }
 
     /// A convolution by indirection: each of `windows` gives an output row, the sum over taps of the `k` bytes of `a`
@@ -172,20 +251,38 @@ impl GemmWeights {
     /// # Panics
     /// As [`pointwise`](Self::pointwise); or windows have other taps than the weights, or one is not within
     /// `0..=a.len() − k − SLACK`, or `pad_row` is too short.
-    pub fn indirect(&self, a: &[u8], pad_row: &[u8], windows: Windows<'_>, out: &mut [u8], ldo: usize) {
+    #[allow(clippy::too_many_arguments)]
+    pub fn indirect(
+        &self,
+        team: Option<&Team>,
+        a: &[u8],
+        pad_row: &[u8],
+        windows: Windows<'_>,
+        out: &mut [u8],
+        ldo: usize,
+        residual: Option<Residual<'_>>,
+    ) {
         self.assert_indirect(a, pad_row, windows);
         self.assert_output(windows.rows(), ldo, out.len());
-        self.run_u8(a, Rows::Indirect { windows, pad_row }, windows.rows(), out, ldo);
+        self.run_u8(team, a, Rows::Indirect { windows, pad_row }, windows.rows(), out, ldo, residual);
     }
 
     /// As [`indirect`](Self::indirect), with [`Output::F32`].
     ///
     /// # Panics
     /// As [`indirect`](Self::indirect).
-    pub fn indirect_f32(&self, a: &[u8], pad_row: &[u8], windows: Windows<'_>, out: &mut [f32], ldo: usize) {
+    pub fn indirect_f32(
+        &self,
+        team: Option<&Team>,
+        a: &[u8],
+        pad_row: &[u8],
+        windows: Windows<'_>,
+        out: &mut [f32],
+        ldo: usize,
+    ) {
         self.assert_indirect(a, pad_row, windows);
         self.assert_output(windows.rows(), ldo, out.len());
-        self.run_f32(a, Rows::Indirect { windows, pad_row }, windows.rows(), out, ldo);
+        self.run_f32(team, a, Rows::Indirect { windows, pad_row }, windows.rows(), out, ldo);
     }
 
     #[track_caller]
@@ -214,40 +311,145 @@ impl GemmWeights {
         assert!(len >= need, "{m} rows, {ldo} apart, need {need} outputs, not {len}");
     }
 
-    fn run_u8(&self, a: &[u8], rows: Rows<'_>, m: usize, out: &mut [u8], ldo: usize) {
+    #[allow(clippy::too_many_arguments)]
+    fn run_u8(
+        &self,
+        team: Option<&Team>,
+        a: &[u8],
+        rows: Rows<'_>,
+        m: usize,
+        out: &mut [u8],
+        ldo: usize,
+        residual: Option<Residual<'_>>,
+    ) {
         let Store::U8 { zero_point, lo, hi } = self.store else {
             assert!(matches!(self.store, Store::U8 { .. }), "these weights were packed for f32 outputs");
             return;
         };
+        if let Some(Residual { values, params, .. }) = residual {
+            let need = span(m, ldo, self.n) + SLACK;
+            assert!(values.len() >= need, "residuals and slack need {need} bytes, not {}", values.len());
+            params.assert_valid();
+        }
         match &self.packed {
-            Packed::Scalar(gemm) => gemm.run(a, rows, m, |row, n, acc, mult| {
-                out[row * ldo + n] = scalar::requantize(acc, mult, zero_point, lo, hi);
-            }),
+            Packed::Scalar(gemm) => {
+                gemm.run(a, rows, m, |row, n, acc, mult| {
+                    out[row * ldo + n] = scalar::requantize(acc, mult, zero_point, lo, hi);
+                });
+                if let Some(Residual { values, params, is_first }) = residual {
+                    for (out, values) in out.chunks_mut(ldo).zip(values.chunks(ldo)).take(m) {
+                        add_in_place(self.isa, &mut out[..self.n], values, params, is_first);
+                    }
+                }
+            }
             #[cfg(target_arch = "x86_64")]
-            vectors => {
-                // SAFETY: `pack` checked the machine, the public functions checked rows and outputs, which are bytes.
+            _ => {
+                // SAFETY: the public functions checked rows and outputs, which are bytes, and this one the residual.
                 #[allow(unsafe_code)]
                 unsafe {
-                    vectors.run(self.store, a, rows, m, out.as_mut_ptr(), ldo)
+                    self.run_vectors(team, a, rows, m, out.as_mut_ptr(), ldo, residual);
                 }
             }
         }
     }
 
-    fn run_f32(&self, a: &[u8], rows: Rows<'_>, m: usize, out: &mut [f32], ldo: usize) {
+    fn run_f32(&self, team: Option<&Team>, a: &[u8], rows: Rows<'_>, m: usize, out: &mut [f32], ldo: usize) {
         assert!(matches!(self.store, Store::F32), "these weights were packed for u8 outputs");
         match &self.packed {
             Packed::Scalar(gemm) => gemm.run(a, rows, m, |row, n, acc, scale| {
                 out[row * ldo + n] = acc as f32 * scale;
             }),
             #[cfg(target_arch = "x86_64")]
-            vectors => {
+            _ => {
                 // SAFETY: as in `run_u8`; the outputs are floats.
                 #[allow(unsafe_code)]
                 unsafe {
-                    vectors.run(self.store, a, rows, m, out.as_mut_ptr().cast(), ldo)
+                    self.run_vectors(team, a, rows, m, out.as_mut_ptr().cast(), ldo, None);
                 }
             }
+        }
+    }
+
+    /// All rows and channels, on all threads of `team` if there is one.
+    ///
+    /// # Safety
+    /// Rows lie in `a` as the public functions assert, and `m` rows of outputs of the store's kind can be written; there are
+    /// as many residuals, and slack.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code, clippy::too_many_arguments)]
+    unsafe fn run_vectors(
+        &self,
+        team: Option<&Team>,
+        a: &[u8],
+        rows: Rows<'_>,
+        m: usize,
+        out: *mut u8,
+        ldo: usize,
+        residual: Option<Residual<'_>>,
+    ) {
+        let (store, (blocks, weights)) = (self.store, self.packed.size());
+        let fused = residual.filter(|residual| self.packed.adds(residual));
+        let task = |share: &Share, out: *mut u8| {
+            let first = share.rows.start;
+            let (a, rows) = match rows {
+                Rows::Strided(lda) => (&a[first * lda..], rows),
+                Rows::Indirect { windows, pad_row } => {
+                    (a, Rows::Indirect { windows: windows.part(share.rows.clone()), pad_row })
+                }
+            };
+            // SAFETY: the row is one of those that can be written.
+            let out = unsafe { out.add(first * ldo * store.element()) };
+            let residual = fused.map(|r| Residual { values: &r.values[first * ldo..], ..r });
+            Task { store, a, rows, m: share.rows.len(), blocks: share.blocks.clone(), out, ldo, residual }
+        };
+        let work = |share: Share, out: *mut u8| match residual.filter(|_| fused.is_none()) {
+            // SAFETY: `pack` checked the machine; the caller vouches for rows and outputs.
+            None => unsafe { self.packed.run(&task(&share, out)) },
+            Some(residual) => {
+                // Sums follow while what they add to is in the cache; not so often that the weights are not.
+                let few = (SUM_BYTES / ldo.max(1)).next_multiple_of(SUM_ROWS);
+                let rows_each = if weights > SUM_WEIGHTS { m.max(1) } else { few };
+                for first in share.rows.clone().step_by(rows_each) {
+                    let rows = first..(first + rows_each).min(share.rows.end);
+                    let part = Share { rows, blocks: share.blocks.clone() };
+                    // SAFETY: as above; the share is nobody else's.
+                    unsafe {
+                        self.packed.run(&task(&part, out));
+                        self.add_residual(&part, residual, out, ldo);
+                    }
+                }
+            }
+        };
+        let row_bytes = match rows {
+            Rows::Strided(lda) => lda,
+            // Neighbouring windows share most of their bytes.
+            Rows::Indirect { .. } => self.k * self.taps.min(4),
+        };
+        let per_cycle = if matches!(self.packed, Packed::Amx(_)) { 1024 } else { 128 };
+        let size = Size { rows: m, blocks, weights, weight_bytes: 1, row_bytes, per_cycle };
+        let out = Shared(out);
+        // Shares have no output in common.
+        size.share_out(team, |share| work(share, out.get()));
+    }
+
+    /// Adds to the outputs of a share that were just stored.
+    ///
+    /// # Safety
+    /// They were, and nobody else uses them; there are as many residuals.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    unsafe fn add_residual(&self, share: &Share, residual: Residual<'_>, out: *mut u8, ldo: usize) {
+        let Residual { values, params, is_first } = residual;
+        let (first, end) = self.packed.channels(&share.blocks);
+        let (runs, len) = match end - first == ldo {
+            true => (share.rows.start..share.rows.start + 1, share.rows.len() * ldo),
+            false => (share.rows.clone(), end - first),
+        };
+        for row in runs {
+            let at = row * ldo + first;
+            // SAFETY: the caller's.
+            let y = unsafe { std::slice::from_raw_parts_mut(out.add(at), len) };
+            add_in_place(self.isa, y, &values[at..at + len], params, is_first);
         }
     }
 }

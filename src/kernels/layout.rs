@@ -82,6 +82,18 @@ impl Product<'_> {
 }
 
 impl Panels {
+    /// The first channel of some blocks, and that behind the last.
+    pub(super) fn channels(&self, blocks: &std::ops::Range<usize>) -> (usize, usize) {
+        let blocks = &self.blocks[blocks.clone()];
+        let first = blocks.first().map_or(0, |block| block.first);
+        (first, blocks.last().map_or(first, |block| block.first + block.channels))
+    }
+
+    /// Blocks, and weights with those that fill them up.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.blocks.len(), self.weights.len())
+    }
+
     pub(super) fn pack(scheme: &Scheme, product: &Product<'_>) -> Panels {
         let Product { n, taps, k, .. } = *product;
         let groups = k.next_multiple_of(scheme.depth) / 4;

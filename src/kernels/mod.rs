@@ -33,9 +33,12 @@ mod gemm;
 mod layout;
 mod memory;
 mod offsets;
+mod pages;
 mod pool;
 mod resize;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod share;
 mod team;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
@@ -45,8 +48,8 @@ mod windows;
 
 pub use broadcast::{Grid, MulParams, add_broadcast, multiply};
 #[cfg(test)]
-pub use buffer::{bytes, bytes_mut};
-pub use buffer::{floats, floats_mut};
+pub use buffer::bytes;
+pub use buffer::{Aligned, bytes_mut, floats, floats_mut};
 pub use copy::{Stride, copy_strided};
 pub use depthwise::DepthwiseWeights;
 pub use elementwise::{add, copy_channels, dequantize_to_nchw, lookup, quantize_nchw};
@@ -57,7 +60,7 @@ pub use offsets::{Offsets, PAD, Windows};
 pub use pool::{average_pool, global_average_pool, max_pool};
 pub use resize::{Rescale, Tap, resize, resize_f32};
 pub use team::Team;
-pub use types::{AddParams, Geometry, Output};
+pub use types::{AddParams, Geometry, Output, Residual};
 
 /// Bytes that must follow the last element of an input activation slice. Kernels may load them and ignore
 /// what they hold.
@@ -172,6 +175,11 @@ impl Isa {
     fn assert_supported(self) {
         assert!(self.is_supported(), "this machine can't run the {} tier", self.name());
     }
+}
+
+/// Whether this is an x86 processor without a dot product of bytes: there other engines add products in 16 bits.
+pub fn lacks_vnni() -> bool {
+    cfg!(target_arch = "x86_64") && !Isa::AvxVnni.is_supported() && !Isa::Avx512Vnni.is_supported()
 }
 
 /// The elements that `rows` rows of `width` elements span when they start `stride` apart.

@@ -110,6 +110,17 @@ impl<'a> Windows<'a> {
         self.pattern.len()
     }
 
+    /// The windows `rows` of these.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn part(self, rows: Range<usize>) -> Windows<'a> {
+        Windows {
+            values: &self.values[rows.start * self.taps..rows.end * self.taps],
+            after: &self.after[rows.clone()],
+            pattern: &self.pattern[rows],
+            ..self
+        }
+    }
+
     /// The distance between neighbours of the windows `rows` (one at least), if it is the same everywhere and none has
     /// padding.
     #[cfg(target_arch = "x86_64")]

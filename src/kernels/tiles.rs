@@ -1,7 +1,7 @@
 //! How vector tiers walk a product: row chunks that stay in cache, blocks of channels, tiles in registers.
 #![allow(unsafe_code)]
 
-use super::gemm::Store;
+use super::gemm::{Store, Task};
 use super::layout::Panels;
 use super::offsets::PAD;
 use super::scalar::Rows;
@@ -69,24 +69,14 @@ impl Tile<'_> {
     }
 }
 
-/// Multiplies `m` rows by all blocks and stores them at `out`, rows `ldo` elements apart. `tiles(vectors)` are
-/// the tile functions for a block of that many vectors, by height − 1.
+/// Does a task. `tiles(vectors)` are the tile functions for a block of that many vectors, by height − 1.
 ///
 /// # Safety
 /// The machine has the instructions of `tiles`, and `panels` were packed in the order that these expect; each row
-/// and tap of `rows` lies in `a` (or is the padding row) with 3 readable bytes after its `k`; `m` rows of all
-/// channels can be written at `out`.
-#[allow(clippy::too_many_arguments)]
-pub(super) unsafe fn run_tiles(
-    panels: &Panels,
-    store: Store,
-    a: &[u8],
-    rows: Rows<'_>,
-    m: usize,
-    out: *mut u8,
-    ldo: usize,
-    tiles: impl Fn(usize) -> &'static [TileFn],
-) {
+/// and tap of the rows lies in `a` (or is the padding row) with 3 readable bytes after its `k`; the blocks exist, and the
+/// rows of their channels can be written.
+pub(super) unsafe fn run_tiles(panels: &Panels, task: &Task<'_>, tiles: impl Fn(usize) -> &'static [TileFn]) {
+    let Task { store, a, rows, m, ref blocks, out, ldo, .. } = *task;
     let row_bytes = match rows {
         Rows::Strided(lda) => lda,
         // Neighbouring windows share most of their bytes.
@@ -95,7 +85,7 @@ pub(super) unsafe fn run_tiles(
     let chunk = (CHUNK_BYTES / row_bytes).clamp(48, 4096);
     for chunk_first in (0..m).step_by(chunk) {
         let chunk_rows = chunk.min(m - chunk_first);
-        for block in &panels.blocks {
+        for block in &panels.blocks[blocks.clone()] {
             let tiles = tiles(block.vectors);
             let target = Target {
                 // SAFETY: row `chunk_first` and channel `block.first` are within what the caller lets us write.

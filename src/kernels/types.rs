@@ -167,6 +167,12 @@ impl AddParams {
         AddParams { a_ratio, b_ratio, constant: f32::from(sum.1) - zero_points, lo, hi }
     }
 
+    /// Whether every sum before it is limited is below 2³⁰, so that conversions to i32 need no saturation.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn sums_fit_i32(&self) -> bool {
+        255.0 * (self.a_ratio + self.b_ratio) + self.constant.abs() < (1 << 30) as f32
+    }
+
     /// Asserts what sums rely on.
     #[track_caller]
     pub(super) fn assert_valid(&self) {
@@ -174,6 +180,17 @@ impl AddParams {
         let AddParams { a_ratio, b_ratio, constant, lo, hi } = *self;
         assert!(valid(a_ratio) && valid(b_ratio) && constant.is_finite() && lo <= hi, "{self:?}");
     }
+}
+
+/// A tensor that is added to the quantized outputs of a product: a residual connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Residual<'a> {
+    /// Laid out as the outputs, with [`SLACK`](crate::kernels::SLACK) behind.
+    pub values: &'a [u8],
+    /// The constants of the sum; those of the product's own output come before it.
+    pub params: &'a AddParams,
+    /// Whether it is the sum's first operand.
+    pub is_first: bool,
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod error;
 #[cfg(test)]
 mod fake;
 pub mod host;
+mod latencies;
 pub mod layers;
 #[cfg(test)]
 mod noise;

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::MeasureError;
+use super::latencies::Latencies;
 use super::streams::Turn;
 use crate::progress::Progress;
 
@@ -23,6 +24,9 @@ const WANTED_ROUNDS: u32 = 16;
 const LEAST_ROUNDS: usize = 3;
 /// Rounds before which nothing is clear enough to stop early.
 const EARLIEST_STOP: usize = 24;
+/// Whether it is clear is asked every fourth round, later once in 4 ÷ this of all rounds so far: the answer takes as
+/// long as there are rounds, and asking in step would take most of a long measurement.
+const LOOKS_APART: usize = 64;
 /// A warm-up has settled when the speed of each model changes by less than this between its turns.
 const SETTLED: f64 = 0.03;
 
@@ -45,8 +49,8 @@ pub(super) struct Track {
     pub per_second: Vec<f64>,
     /// The same, of the time in which the streams had their cores.
     pub own_per_second: Vec<f64>,
-    /// Time of each inference, in milliseconds.
-    pub latencies_ms: Vec<f64>,
+    /// Time of each inference.
+    pub latencies: Latencies,
 }
 
 /// What all models did in all rounds.
@@ -104,6 +108,7 @@ impl Schedule {
             stolen: Vec::new(),
             pinned: true,
         };
+        let mut next_look = EARLIEST_STOP;
         loop {
             self.round(&mut turn, &mut record)?;
             let per_round = (clock() - begin) / u32::try_from(record.rounds).unwrap_or(u32::MAX);
@@ -111,8 +116,11 @@ impl Schedule {
             let more = left.as_secs_f64() / per_round.as_secs_f64().max(1e-9);
             // Half a round over the time is nearer to it than half a round under.
             let over = record.rounds >= LEAST_ROUNDS && more < 0.5;
-            let done =
-                over || (record.rounds >= EARLIEST_STOP && record.rounds.is_multiple_of(4) && clear(&record));
+            let look = record.rounds >= next_look;
+            if look {
+                next_look = record.rounds + 4 * (record.rounds / LOOKS_APART).max(1);
+            }
+            let done = over || (look && clear(&record));
             let expected = (record.rounds + more.round() as usize).max(LEAST_ROUNDS);
             progress.step(record.rounds, if done { record.rounds } else { expected }, None);
             if done {
@@ -164,7 +172,7 @@ impl Schedule {
             own[model] += done.per_second * length / done.own_per_second;
             seconds[model] += length;
             stolen += done.stolen * length;
-            record.tracks[model].latencies_ms.extend(done.latencies_ms);
+            record.tracks[model].latencies.extend(&done.latencies_ms);
             record.elapsed += done.elapsed;
             record.waited += done.waited;
             record.pinned &= done.pinned;
@@ -272,6 +280,19 @@ mod tests {
         let record = Machine::new(&time).measure(10.0, &|_| false);
         let slow = record.tracks[0].per_second.iter().filter(|fps| **fps < 190.0).count();
         assert_eq!(slow, 0, "{:?}", record.tracks[0].per_second);
+    }
+
+    #[test]
+    fn a_night_is_not_spent_on_asking_whether_it_is_clear() {
+        let time = |model: usize, _: Duration| millis([20.0, 10.0][model]);
+        let asked = RefCell::new(Vec::new());
+        let record = Machine::new(&time).measure(20_000.0, &|record| {
+            asked.borrow_mut().push(record.rounds);
+            false
+        });
+        let asked = asked.into_inner();
+        assert_eq!(asked[..4], [24, 28, 32, 36]);
+        assert!(record.rounds > 10_000 && asked.len() < 200, "{} rounds, {}", record.rounds, asked.len());
     }
 
     /// A clock that slows down steadily hits both models alike, because of the order within a round.

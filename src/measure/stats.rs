@@ -56,11 +56,16 @@ pub struct Ratio {
 /// the two nearest: type 7 of Hyndman and Fan, *Sample quantiles in statistical packages*, 1996,
 /// which is also the default of NumPy. NaN if there are no values.
 pub fn percentile(sorted: &[f64], p: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    percentile_at(sorted.len(), p, |rank| sorted[rank])
+}
+
+/// As [`percentile`], of `count` values of which `value` gives the one of a rank in ascending order, from 0 on.
+pub(super) fn percentile_at(count: usize, p: f64, value: impl Fn(usize) -> f64) -> f64 {
+    let Some(last) = count.checked_sub(1) else { return f64::NAN };
     let position = (p / 100.0).clamp(0.0, 1.0) * last as f64;
     let below = position.floor() as usize;
-    let above = (below + 1).min(last);
-    sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64)
+    let (low, high) = (value(below), value((below + 1).min(last)));
+    low + (high - low) * (position - below as f64)
 }
 
 /// The values in ascending order.

@@ -55,6 +55,22 @@ pub enum ModelError {
         /// What was found, and what was expected.
         what: String,
     },
+    /// A tensor that takes more memory than it may, found before it was made.
+    #[error("{path}: node '{node}' ({op_type}) makes a tensor of the shape {shape:?}: {what}; {hint}")]
+    Unholdable {
+        /// The model file.
+        path: PathBuf,
+        /// Name of the node.
+        node: Box<str>,
+        /// Its operator.
+        op_type: Box<str>,
+        /// The shape of the tensor.
+        shape: Box<[usize]>,
+        /// What it takes, and the limit that it breaks.
+        what: Box<str>,
+        /// What to do.
+        hint: &'static str,
+    },
     /// An operator that nothing here can run.
     #[error(
         "{path}: node '{node}' is a {op_type} of the operator set '{domain}', which calib8 cannot run; export \

@@ -1,6 +1,7 @@
 //! A small vocabulary over `GraphProto`: who makes a tensor, who reads it, what a node's
 //! attributes say, tensors to and from arrays.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use ndarray::ArrayD;
@@ -206,10 +207,10 @@ pub trait Element: Copy + Default + 'static {
     const DATA_TYPE: DataType;
     /// Reads the typed field of a tensor, which is used when `raw_data` is empty.
     fn typed(tensor: &TensorProto) -> Vec<Self>;
-    /// One element from its little-endian bytes.
-    fn from_le(bytes: &[u8]) -> Self;
-    /// Appends the little-endian bytes of one element.
-    fn push_le(self, bytes: &mut Vec<u8>);
+    /// Elements from their little-endian bytes, without a rest that is none.
+    fn all_from_le(bytes: &[u8]) -> Vec<Self>;
+    /// The little-endian bytes of elements.
+    fn all_to_le(values: &[Self]) -> Vec<u8>;
 }
 
 macro_rules! element {
@@ -219,13 +220,17 @@ macro_rules! element {
             fn typed(tensor: &TensorProto) -> Vec<Self> {
                 tensor.$field.iter().map(|v| *v as $type).collect()
             }
-            fn from_le(bytes: &[u8]) -> Self {
-                let mut word = [0; size_of::<$type>()];
-                word.copy_from_slice(bytes);
-                <$type>::from_le_bytes(word)
+            fn all_from_le(bytes: &[u8]) -> Vec<Self> {
+                let (words, _) = bytes.as_chunks::<{ size_of::<$type>() }>();
+                words.iter().map(|word| <$type>::from_le_bytes(*word)).collect()
             }
-            fn push_le(self, bytes: &mut Vec<u8>) {
-                bytes.extend_from_slice(&self.to_le_bytes());
+            fn all_to_le(values: &[Self]) -> Vec<u8> {
+                let mut bytes = vec![0; size_of_val(values)];
+                let (words, _) = bytes.as_chunks_mut::<{ size_of::<$type>() }>();
+                for (word, value) in words.iter_mut().zip(values) {
+                    *word = value.to_le_bytes();
+                }
+                bytes
             }
         }
     };
@@ -244,25 +249,22 @@ pub fn to_array<T: Element>(tensor: &TensorProto) -> Option<ArrayD<T>> {
         return None;
     }
     let shape: Vec<usize> = tensor.dims.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<_>>()?;
-    let values = if tensor.raw_data.is_empty() {
-        T::typed(tensor)
-    } else {
-        tensor.raw_data.chunks_exact(size_of::<T>()).map(T::from_le).collect()
-    };
+    let values = if tensor.raw_data.is_empty() { T::typed(tensor) } else { T::all_from_le(&tensor.raw_data) };
     ArrayD::from_shape_vec(shape, values).ok()
+}
+
+/// The values of an array in C order, copied only where they do not lie so.
+pub fn in_order<T: Copy>(array: &ArrayD<T>) -> Cow<'_, [T]> {
+    array.as_slice().map_or_else(|| array.iter().copied().collect(), Cow::Borrowed)
 }
 
 /// A tensor named `name` of the given shape, C order, stored raw.
 pub fn tensor<T: Element>(name: &str, shape: &[usize], values: &[T]) -> TensorProto {
-    let mut raw_data = Vec::with_capacity(std::mem::size_of_val(values));
-    for value in values {
-        value.push_le(&mut raw_data);
-    }
     TensorProto {
         name: name.into(),
         dims: shape.iter().map(|d| *d as i64).collect(),
         data_type: T::DATA_TYPE as i32,
-        raw_data,
+        raw_data: T::all_to_le(values),
         ..Default::default()
     }
 }

@@ -82,7 +82,7 @@ fn as_map<S: Serializer>(pairs: &[(String, usize)], serializer: S) -> Result<S::
 /// refuses) leave [`Inspection::macs`] empty and say why, because the rest is still worth seeing.
 ///
 /// # Errors
-/// The model has no graph.
+/// The model has no graph, or asks for tensors that can't be held.
 pub fn inspect(model: &Model) -> Result<Inspection, ModelError> {
     let graph = model.proto.graph.as_ref().ok_or_else(|| ModelError::NotOnnx {
         path: model.path.clone(),
@@ -91,6 +91,7 @@ pub fn inspect(model: &Model) -> Result<Inspection, ModelError> {
     })?;
     let (shapes, shapes_unknown) = match shapes::infer(model, 1) {
         Ok(shapes) => (Some(shapes), None),
+        Err(e @ ModelError::Unholdable { .. }) => return Err(e),
         Err(e) => (None, Some(e.to_string())),
     };
     let constants = Constants::new(graph);

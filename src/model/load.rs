@@ -22,7 +22,7 @@ pub(super) fn load(path: &Path, most: u64) -> Result<Model, ModelError> {
         rewrite::topological_sort(graph).map_err(|cycle| check::cyclic(path, &cycle))?;
     }
     let sha256 = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
-    Ok(Model { path: path.into(), sha256, bytes: size, proto })
+    Ok(Model { path: path.into(), sha256, bytes: size, proto, room: u64::MAX })
 }
 
 /// Only regular files: reading a pipe or a device might never end.
@@ -39,7 +39,7 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, ModelError> {
     std::fs::read(path).map_err(refused)
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<pb::ModelProto, ModelError> {
+pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<pb::ModelProto, ModelError> {
     let not_onnx = |what: &str, hint: &str| ModelError::NotOnnx {
         path: path.into(),
         what: what.into(),

@@ -12,6 +12,7 @@ pub mod graph;
 mod image_input;
 pub mod inspect;
 mod load;
+mod measured;
 pub mod opset;
 pub mod qoperator;
 pub mod resize;
@@ -20,6 +21,7 @@ mod rules;
 pub mod shapes;
 pub mod simplify;
 mod sizes;
+mod stored;
 mod text;
 
 pub use error::ModelError;
@@ -27,6 +29,8 @@ pub use text::{csv_field, is_obeyed, printable};
 pub use tract_onnx::pb;
 
 use std::path::{Path, PathBuf};
+
+use tract_onnx::prelude::InferenceModel;
 
 /// An ONNX model in memory, checked to be well formed (see [`Model::load`]).
 #[derive(Debug, Clone)]
@@ -40,6 +44,8 @@ pub struct Model {
     pub bytes: u64,
     /// The message itself. External data is loaded into it.
     pub proto: pb::ModelProto,
+    /// Bytes that may be spent on tensors that are computed from its constants; see [`Model::with_room`].
+    pub(crate) room: u64,
 }
 
 /// One dimension of an input or output.
@@ -84,12 +90,33 @@ impl Model {
 
     /// Wraps a message made in memory.
     pub fn from_proto(name: impl Into<PathBuf>, proto: pb::ModelProto) -> Model {
-        Model { path: name.into(), sha256: String::new(), bytes: 0, proto }
+        Model { path: name.into(), sha256: String::new(), bytes: 0, proto, room: u64::MAX }
+    }
+
+    /// The model for a process that can spend at most `bytes` on tensors that are computed from its constants. By
+    /// itself a model may ask for 1 GiB, and for 8 bytes for each byte of its weights.
+    #[must_use]
+    pub fn with_room(self, bytes: u64) -> Model {
+        Model { room: bytes, ..self }
+    }
+
+    /// Makes the analysis of tract fail where a tensor of this model, or of one that came from it, can't be held.
+    pub(crate) fn measure(&self, inference: &mut InferenceModel) {
+        measured::measure(inference, sizes::room(self.graph(), self.room));
     }
 
     /// The model as the bytes of an ONNX file. The same message gives the same bytes.
     pub fn encode(&self) -> Vec<u8> {
         prost::Message::encode_to_vec(&self.proto)
+    }
+
+    /// The model of bytes that [`Model::encode`] has made, as it was: neither sorted nor named anew, nor checked.
+    /// Files of users are for [`Model::load`].
+    ///
+    /// # Errors
+    /// The bytes are no model; `name` is what the error calls them, and what the model is called.
+    pub fn decode(name: &Path, bytes: &[u8]) -> Result<Model, ModelError> {
+        load::decode(name, bytes).map(|proto| Model::from_proto(name, proto))
     }
 
     /// The graph; every loaded model has one.

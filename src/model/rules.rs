@@ -1,6 +1,9 @@
 //! Rules of single operators that tract relies on without looking: a graph that breaks one would make it work, or
-//! take memory, without end.
+//! take memory, without end, or read what is not its own.
 
+use std::collections::HashMap;
+
+use tract_onnx::pb::type_proto::Value;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 use super::{graph, printable};
@@ -10,16 +13,58 @@ use super::{graph, printable};
 /// # Errors
 /// The first node that does not, and how.
 pub(super) fn check(graph: &GraphProto) -> Result<(), String> {
+    let ranks = ranks(graph);
     for node in &graph.node {
-        broken(node).map_or(Ok(()), |what| {
+        broken(node, &ranks).map_or(Ok(()), |what| {
             Err(format!("node '{}' ({}): {what}", printable(&node.name), printable(&node.op_type)))
         })?;
     }
     Ok(())
 }
 
-fn broken(node: &NodeProto) -> Option<String> {
+/// The number of dimensions of each tensor for which the file says it.
+fn ranks(graph: &GraphProto) -> HashMap<&str, usize> {
+    let declared = graph.input.iter().filter_map(|value| {
+        let Value::TensorType(tensor) = value.r#type.as_ref()?.value.as_ref()?;
+        let rank = tensor.shape.as_ref()?.dim.len();
+        // Without any dimension the shape is more likely unknown.
+        (rank > 0).then_some((value.name.as_str(), rank))
+    });
+    let constants = graph::constants(graph);
+    let made = graph.node.iter().filter_map(|node| {
+        let rank = match node.op_type.as_str() {
+            "Shape" => 1,
+            "Reshape" => graph::to_array::<i64>(constants.get(node.input.get(1)?.as_str())?)?.len(),
+            _ => return None,
+        };
+        Some((node.output.first()?.as_str(), rank))
+    });
+    let stored = constants.iter().map(|(name, tensor)| (*name, tensor.dims.len()));
+    declared.chain(made).chain(stored).collect()
+}
+
+/// Operators over images: batch, channels, and more.
+const OF_CHANNELS: [&str; 9] = [
+    "AveragePool",
+    "BatchNormalization",
+    "Conv",
+    "ConvTranspose",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "InstanceNormalization",
+    "LRN",
+    "MaxPool",
+];
+
+fn broken(node: &NodeProto, ranks: &HashMap<&str, usize>) -> Option<String> {
     match node.op_type.as_str() {
+        op if OF_CHANNELS.contains(&op) => {
+            let input = node.input.first()?;
+            let rank = *ranks.get(input.as_str())?;
+            (rank < 2).then(|| {
+                format!("its input '{}' has {rank} dimensions, expected batch and channels", printable(input))
+            })
+        }
         "Transpose" => {
             let perm = graph::attr_ints(node, "perm")?;
             let mut sorted = perm.to_vec();
@@ -37,7 +82,30 @@ fn broken(node: &NodeProto) -> Option<String> {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::model::graph::{node, with_ints};
+    use crate::model::graph::{node, tensor, with_ints};
+
+    #[test]
+    fn what_has_channels_has_a_batch_before_them() {
+        let of = |dims: &[usize]| {
+            let values = vec![1f32; dims.iter().product()];
+            let graph = GraphProto {
+                node: vec![
+                    node("Reshape", "flat", &["x", "shape"], &["row"]),
+                    node("BatchNormalization", "b", &["g", "s", "s", "s", "s"], &["y"]),
+                    node("BatchNormalization", "c", &["row", "s", "s", "s", "s"], &["z"]),
+                ],
+                initializer: vec![tensor("g", dims, &values), tensor("shape", &[2], &[2i64, -1])],
+                ..Default::default()
+            };
+            check(&graph)
+        };
+        assert_eq!(of(&[2, 3]), Ok(()));
+        let error = of(&[3]).unwrap_err();
+        assert_eq!(
+            error,
+            "node 'b' (BatchNormalization): its input 'g' has 1 dimensions, expected batch and channels"
+        );
+    }
 
     #[test]
     fn a_permutation_has_each_axis_once() {

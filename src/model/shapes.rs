@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use tract_onnx::prelude::*;
 
+use super::pb::ModelProto;
+use super::stored::{self, Lean};
 use super::{Dim, Model, ModelError, printable, sizes};
 
 /// Shape of every named tensor, for one choice of the symbolic dimensions.
@@ -89,32 +91,74 @@ pub fn infer(model: &Model, batch: usize) -> Result<Shapes, ModelError> {
 /// # Errors
 /// As [`infer`].
 pub fn facts(model: &Model, batch: usize) -> Result<Facts, ModelError> {
-    let inputs = input_shapes(model, batch)?;
-    let refused = |e: TractError| ModelError::Invalid {
-        path: model.path.clone(),
-        what: format!("the graph can't be analysed: {}", printable(&format!("{e:#}"))),
-        hint: "`calib8 inspect` lists its operators".into(),
+    let inputs: Vec<(String, Fact)> = model
+        .inputs()
+        .into_iter()
+        .zip(input_shapes(model, batch)?)
+        .map(|(port, shape)| {
+            let datum_type = datum_type(port.elem_type).unwrap_or(DatumType::F32);
+            (port.name, Fact { shape, datum_type })
+        })
+        .collect();
+    let mut facts = match without_weights(model, &inputs)? {
+        Some(facts) => facts,
+        None => analysed(model, &model.proto, &inputs)?,
+    };
+    facts.extend(inputs);
+    for tensor in &model.graph().initializer {
+        let shape = tensor.dims.iter().map(|d| *d as usize).collect();
+        let datum_type = datum_type(tensor.data_type).unwrap_or(DatumType::F32);
+        facts.insert(tensor.name.clone(), Fact { shape, datum_type });
+    }
+    Ok(facts)
+}
+
+/// What is known without looking at the values of weights; `None` where some tensor hangs on them.
+fn without_weights(model: &Model, inputs: &[(String, Fact)]) -> Result<Option<Facts>, ModelError> {
+    let Some(Lean { proto, weights }) = stored::lean(&model.proto) else { return Ok(None) };
+    let fact = |(name, shape): (String, Vec<usize>)| (name, Fact { shape, datum_type: DatumType::F32 });
+    let weights: Vec<(String, Fact)> = weights.into_iter().map(fact).collect();
+    for (name, fact) in &weights {
+        held(model, name, &fact.shape)?;
+    }
+    let all: Vec<(String, Fact)> = inputs.iter().chain(&weights).cloned().collect();
+    let made = made(&proto).len();
+    let found = analysed(model, &proto, &all).ok().filter(|facts| facts.len() == made);
+    Ok(found.map(|facts| facts.into_iter().chain(weights).collect()))
+}
+
+/// Names of what the nodes of `proto` give.
+fn made(proto: &ModelProto) -> Vec<&String> {
+    let nodes = proto.graph.iter().flat_map(|graph| &graph.node);
+    nodes.flat_map(|node| &node.output).filter(|output| !output.is_empty()).collect()
+}
+
+/// What tract says of the results of all nodes of `proto`, a form of `model` with these inputs.
+fn analysed(model: &Model, proto: &ModelProto, inputs: &[(String, Fact)]) -> Result<Facts, ModelError> {
+    let refused = |e: TractError| {
+        sizes::unholdable(&model.path, model.graph(), &e).unwrap_or_else(|| ModelError::Invalid {
+            path: model.path.clone(),
+            what: format!("the graph can't be analysed: {}", printable(&format!("{e:#}"))),
+            hint: "`calib8 inspect` lists its operators".into(),
+        })
     };
     // Every tensor as an output: tract's own labels get lost where a node becomes none or many.
-    let graph = model.graph();
-    let made = graph.node.iter().flat_map(|n| &n.output).filter(|o| !o.is_empty());
-    let names: Vec<&String> = made.collect();
-    let mut proto = model.proto.clone();
+    let names = made(proto);
+    let mut proto = proto.clone();
     if let Some(graph) = proto.graph.as_mut() {
         let output =
             |name: &&String| super::pb::ValueInfoProto { name: name.to_string(), ..Default::default() };
         graph.output = names.iter().map(output).collect();
     }
-    let ports = model.inputs();
     let typed = guarded(|| {
         let mut inference = onnx()
             .with_ignore_output_shapes(true)
             .with_ignore_value_info(true)
             .model_for_proto_model(&proto)?;
-        for (i, (shape, port)) in inputs.iter().zip(&ports).enumerate() {
-            let datum_type = datum_type(port.elem_type).unwrap_or(DatumType::F32);
-            inference.set_input_fact(i, datum_type.fact(shape.as_slice()).into())?;
+        for (i, (_, fact)) in inputs.iter().enumerate() {
+            inference.set_input_fact(i, fact.datum_type.fact(fact.shape.as_slice()).into())?;
         }
+        model.measure(&mut inference);
         inference.into_typed()
     })
     .map_err(refused)?;
@@ -125,15 +169,6 @@ pub fn facts(model: &Model, batch: usize) -> Result<Facts, ModelError> {
             held(model, name, shape)?;
             facts.insert(name.clone(), Fact { shape: shape.to_vec(), datum_type: fact.datum_type });
         }
-    }
-    for (port, shape) in ports.into_iter().zip(inputs) {
-        let datum_type = datum_type(port.elem_type).unwrap_or(DatumType::F32);
-        facts.insert(port.name, Fact { shape, datum_type });
-    }
-    for tensor in &graph.initializer {
-        let shape = tensor.dims.iter().map(|d| *d as usize).collect();
-        let datum_type = datum_type(tensor.data_type).unwrap_or(DatumType::F32);
-        facts.insert(tensor.name.clone(), Fact { shape, datum_type });
     }
     Ok(facts)
 }
@@ -211,6 +246,54 @@ mod tests {
         assert_eq!((shape("x"), shape("a")), (vec![2, 3, 8, 8], vec![2, 3, 8, 8]));
         assert_eq!((shape("b"), shape("c")), (vec![2, 5, 6, 6], vec![2, 5, 6, 6]));
         assert_eq!((shape("s"), shape("y"), shape("w")), (vec![4], vec![2, 180], vec![5, 3, 3, 3]));
+    }
+
+    #[test]
+    fn shapes_of_a_quantized_model_are_the_same_without_its_weights() {
+        let dequantize = |name: &str, scale: &str, axis| {
+            let node =
+                node("DequantizeLinear", &format!("{name}_d"), &[&format!("{name}_q"), scale], &[name]);
+            with_int(node, "axis", axis)
+        };
+        let nodes = |axis| {
+            vec![
+                node("QuantizeLinear", "q", &["x", "one"], &["xq"]),
+                node("DequantizeLinear", "d", &["xq", "one"], &["a"]),
+                dequantize("k", "five", axis),
+                node("Conv", "conv", &["a", "k"], &["b"]),
+                node("Flatten", "flat", &["b"], &["c"]),
+                dequantize("m", "one", 1),
+                node("MatMul", "head", &["c", "m"], &["y"]),
+                node("MatMul", "wide", &["y", "large"], &["z"]),
+            ]
+        };
+        let quantized = |axis| {
+            let mut model = model(&["N", "3", "8", "8"], nodes(axis));
+            if let Some(graph) = model.proto.graph.as_mut() {
+                graph.initializer.extend([
+                    tensor("one", &[], &[1f32]),
+                    tensor("five", &[5], &[1f32; 5]),
+                    tensor("k_q", &[5, 3, 3, 3], &[1i8; 135]),
+                    tensor("m_q", &[180, 7], &[1i8; 1260]),
+                    tensor("large", &[7, 600], &[1f32; 4200]),
+                ]);
+            }
+            model
+        };
+        let model = quantized(0);
+        let inputs = vec![("x".to_string(), Fact { shape: vec![2, 3, 8, 8], datum_type: DatumType::F32 })];
+        let mut lean = without_weights(&model, &inputs).unwrap().unwrap();
+        let large = lean.remove("large").unwrap();
+        assert_eq!(
+            (large.shape, large.datum_type),
+            (vec![7, 600], DatumType::F32),
+            "an initializer as it is"
+        );
+        assert_eq!(lean, analysed(&model, &model.proto, &inputs).unwrap());
+        assert_eq!((&lean["y"].shape, &lean["k"].shape), (&vec![2, 7], &vec![5, 3, 3, 3]));
+        // A scale that fits no axis is not passed over.
+        let message = facts(&quantized(1), 1).unwrap_err().to_string();
+        assert!(message.contains("k_d"), "{message}");
     }
 
     #[test]

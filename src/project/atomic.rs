@@ -10,7 +10,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::ProjectError;
+use super::{ProjectError, host};
 
 /// How the name of every temporary file begins.
 pub const TEMPORARY_PREFIX: &str = ".calib8-tmp-";
@@ -42,7 +42,12 @@ impl Writer {
     pub fn create(path: &Path) -> Result<Self, ProjectError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let mut name = OsString::from(format!("{TEMPORARY_PREFIX}{}-{number}-", std::process::id()));
+        // Processes of several machines may write into one folder, and have the same number.
+        let mut name = OsString::from(format!(
+            "{TEMPORARY_PREFIX}{}-{}-{number}-",
+            host::hostname(),
+            std::process::id()
+        ));
         name.push(path.file_name().unwrap_or_default());
         let temporary = folder_of(path).join(name);
         let file = OpenOptions::new()

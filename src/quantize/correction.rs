@@ -1,10 +1,10 @@
 //! Bias correction: rounding weights and activations shifts the mean of a layer's output, and its bias can
 //! take the shift back (Nagel et al. 2019, arXiv:1906.04721, 4.2).
 //!
-//! With the mean input E\[x\] per channel, and E\[x̂\] in the INT8 model, the shift is Σ W·E\[x\] − Wq·E\[x̂\].
-//! The *fast* correction takes E\[x̂\] = E\[x\] (as NNCF's FastBiasCorrection): it needs no further
-//! inference. The sequential one ([`sequential`](super::sequential)) observes it. At the padded border the sum covers values that are not there; the error of this
-//! is of the order of the border's share of the shift.
+//! With the mean input E\[x\] per channel the *fast* correction (as NNCF's FastBiasCorrection) takes the shift as
+//! Σ (W − Wq)·E\[x\], which needs no further inference. At the padded border the sum covers values that are not
+//! there; the error of this is of the order of the border's share of the shift. The sequential one
+//! ([`sequential`](super::sequential)) observes the shift instead.
 
 use ndarray::{ArrayD, Axis};
 
@@ -13,42 +13,22 @@ use super::weights::QuantizedWeights;
 /// Corrections larger than this share of the output's range are not trusted (NNCF's threshold is 2).
 const LARGEST_SHARE_OF_RANGE: f64 = 2.0;
 
-/// Mean of each input channel of a layer, over the same images.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct InputMeans<'a> {
-    /// In the FP32 model.
-    pub fp32: &'a [f64],
-    /// In the INT8 model; the same for the fast correction, which looks at the weights alone.
-    pub int8: &'a [f64],
-}
-
-impl<'a> InputMeans<'a> {
-    /// The layer reads the same in both models.
-    pub(super) fn same(means: &'a [f64]) -> InputMeans<'a> {
-        InputMeans { fp32: means, int8: means }
-    }
-}
-
 /// What to add to the bias of each output channel so that the mean output is the FP32 layer's, or `None`
 /// where the means do not fit the weights or the result is not to be trusted.
 ///
-/// `means` has one value for each input channel; `axis` counts the output channels of `weights`; all
+/// `input_means` has one value for each input channel; `axis` counts the output channels of `weights`; all
 /// other axes of a Conv weight are input channel (of the group), then kernel.
 pub(super) fn bias_shift(
     weights: &ArrayD<f32>,
     quantized: &QuantizedWeights,
     axis: usize,
-    means: InputMeans,
+    input_means: &[f64],
     output_range: f32,
 ) -> Option<Vec<f32>> {
-    let InputMeans { fp32: input_means, int8: stored_means } = means;
     let channels = weights.shape()[axis];
     let input_axis = usize::from(axis == 0);
     let per_group = *weights.shape().get(input_axis)?;
-    if per_group == 0
-        || !input_means.len().is_multiple_of(per_group)
-        || stored_means.len() != input_means.len()
-    {
+    if per_group == 0 || !input_means.len().is_multiple_of(per_group) {
         return None;
     }
     let groups = input_means.len() / per_group;
@@ -58,8 +38,7 @@ pub(super) fn bias_shift(
     let shift: Vec<f32> = (0..channels)
         .map(|channel| {
             let first = channel / (channels / groups) * per_group;
-            let (means, stored_means) =
-                (&input_means[first..][..per_group], &stored_means[first..][..per_group]);
+            let means = &input_means[first..][..per_group];
             let real = weights.index_axis(Axis(axis), channel);
             let stored = quantized.values.index_axis(Axis(axis), channel);
             let scale = f64::from(quantized.scales[channel]);
@@ -69,9 +48,7 @@ pub(super) fn bias_shift(
                 .iter()
                 .zip(&stored)
                 .enumerate()
-                .map(|(at, (w, q))| {
-                    means[at / kernel] * f64::from(*w) - stored_means[at / kernel] * f64::from(*q) * scale
-                })
+                .map(|(at, (w, q))| means[at / kernel] * (f64::from(*w) - f64::from(*q) * scale))
                 .sum();
             sum as f32
         })
@@ -86,7 +63,7 @@ mod tests {
     use ndarray::IxDyn;
 
     use super::*;
-    use crate::quantize::weights::quantize_weights;
+    use crate::quantize::weights::{WeightBits, quantize_weights};
 
     fn weights(shape: &[usize], values: &[f32]) -> ArrayD<f32> {
         ArrayD::from_shape_vec(IxDyn(shape), values.to_vec()).unwrap()
@@ -95,8 +72,8 @@ mod tests {
     #[test]
     fn the_shift_is_the_mean_output_that_rounding_lost() {
         let w = weights(&[1, 2, 1, 2], &[1.27, 0.004, 0.006, -0.6]);
-        let quantized = quantize_weights(&w, 0, None, 1.0);
-        let shift = bias_shift(&w, &quantized, 0, InputMeans::same(&[2.0, 10.0]), 100.0).unwrap();
+        let quantized = quantize_weights(&w, 0, None, 1.0, WeightBits::Eight);
+        let shift = bias_shift(&w, &quantized, 0, &[2.0, 10.0], 100.0).unwrap();
         // Rounded to steps of 0.01 the weights lose 0, 0.004, -0.004 and 0.
         assert!((shift[0] - (2.0 * 0.004 - 10.0 * 0.004)).abs() < 1e-6, "{shift:?}");
     }
@@ -104,36 +81,25 @@ mod tests {
     #[test]
     fn each_group_uses_its_own_inputs() {
         let w = weights(&[2, 1, 1, 2], &[1.27, 0.004, 1.27, 0.004]);
-        let quantized = quantize_weights(&w, 0, None, 1.0);
-        let shift = bias_shift(&w, &quantized, 0, InputMeans::same(&[1.0, 3.0]), 100.0).unwrap();
+        let quantized = quantize_weights(&w, 0, None, 1.0, WeightBits::Eight);
+        let shift = bias_shift(&w, &quantized, 0, &[1.0, 3.0], 100.0).unwrap();
         assert!((shift[1] / shift[0] - 3.0).abs() < 1e-4, "{shift:?}");
     }
 
     #[test]
     fn matmul_sums_over_its_first_axis() {
         let w = weights(&[2, 1], &[1.27, 0.004]);
-        let quantized = quantize_weights(&w, 1, None, 1.0);
-        let shift = bias_shift(&w, &quantized, 1, InputMeans::same(&[5.0, 1.0]), 100.0).unwrap();
+        let quantized = quantize_weights(&w, 1, None, 1.0, WeightBits::Eight);
+        let shift = bias_shift(&w, &quantized, 1, &[5.0, 1.0], 100.0).unwrap();
         assert!((shift[0] - 0.004).abs() < 1e-6);
-    }
-
-    #[test]
-    fn an_input_that_lost_its_mean_is_made_up_for() {
-        let w = weights(&[1, 2], &[1.0, 0.5]);
-        let quantized = quantize_weights(&w, 0, None, 1.0);
-        let means = InputMeans { fp32: &[2.0, 4.0], int8: &[1.75, 4.0] };
-        let shift = bias_shift(&w, &quantized, 0, means, 100.0).unwrap();
-        let of_weights = bias_shift(&w, &quantized, 0, InputMeans::same(&[2.0, 4.0]), 100.0).unwrap();
-        assert!((shift[0] - of_weights[0] - 0.25).abs() < 1e-3, "{shift:?} {of_weights:?}");
-        assert!(bias_shift(&w, &quantized, 0, InputMeans { fp32: &[2.0, 4.0], int8: &[1.0] }, 1.0).is_none());
     }
 
     #[test]
     fn wild_shifts_and_means_that_do_not_fit_are_refused() {
         let w = weights(&[1, 2], &[1.27, 0.004]);
-        let quantized = quantize_weights(&w, 0, None, 1.0);
-        assert!(bias_shift(&w, &quantized, 0, InputMeans::same(&[0.0, f64::NAN]), 100.0).is_none());
-        assert!(bias_shift(&w, &quantized, 0, InputMeans::same(&[0.0, 1e9]), 100.0).is_none());
-        assert!(bias_shift(&w, &quantized, 0, InputMeans::same(&[1.0, 1.0, 1.0]), 100.0).is_none());
+        let quantized = quantize_weights(&w, 0, None, 1.0, WeightBits::Eight);
+        assert!(bias_shift(&w, &quantized, 0, &[0.0, f64::NAN], 100.0).is_none());
+        assert!(bias_shift(&w, &quantized, 0, &[0.0, 1e9], 100.0).is_none());
+        assert!(bias_shift(&w, &quantized, 0, &[1.0, 1.0, 1.0], 100.0).is_none());
     }
 }

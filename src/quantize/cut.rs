@@ -94,6 +94,9 @@ impl Cutter<'_> {
                 open.extend(self.graph.node[position].input.iter().rev().filter(|i| !i.is_empty()).cloned());
             }
         }
+        // What is computed here is no input, even where a quantizer reads it beside an FP32 node.
+        let made: HashSet<&String> = cut.nodes.iter().flat_map(|at| &self.graph.node[*at].output).collect();
+        cut.inputs.retain(|(name, _)| !made.contains(name));
         cut
     }
 

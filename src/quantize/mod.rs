@@ -15,6 +15,7 @@
 mod correction;
 mod cut;
 mod distribution;
+mod equalize;
 mod error;
 mod judge;
 mod look;
@@ -22,6 +23,7 @@ mod observe;
 mod placement;
 mod prepare;
 mod range;
+mod saturation;
 mod sensitivity;
 mod sequential;
 mod statistics;
@@ -32,6 +34,7 @@ mod tradeoff;
 mod weights;
 mod write;
 
+pub use equalize::{Equalized, equalize};
 pub use error::QuantizeError;
 pub use judge::{Judge, Score, Top1};
 pub use look::{Look, look};
@@ -39,11 +42,14 @@ pub use observe::{ObserveOptions, observe};
 pub use placement::{Bounds, LeftNode, NodeKind, Placement, QuantizedNode, QuantizedTensor, place};
 pub use prepare::prepare;
 pub use range::ActivationParameters;
-pub use sensitivity::{LayerSensitivity, sensitivity};
+pub use saturation::{Saturation, saturation};
+pub use sensitivity::{LayerNoise, LayerSensitivity, noises, sensitivity, summed};
 pub use sequential::{BiasShifts, sequential_shifts};
 pub use statistics::{Histogram, Statistics, TensorStatistics};
 pub use tradeoff::{Candidate, Ended, Kitchen, Point, Tradeoff, trade_off};
 pub use write::{LayerReport, Quantized, quantize};
+
+use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -125,4 +131,7 @@ pub struct Options {
     pub bias_correction: BiasCorrection,
     /// What stays FP32.
     pub ignored: IgnoredScope,
+    /// Layers, by name, whose weights have 7 bits.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub seven_bit: BTreeSet<String>,
 }

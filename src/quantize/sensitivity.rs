@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cut::{Cutter, Place, with_outputs};
 use super::threads::on_threads;
-use super::{Placement, QuantizeError};
+use super::{Placement, QuantizeError, QuantizedNode};
 use crate::engine::builtin::Builtin;
 use crate::engine::{Engine, EngineError, LoadOptions, Runner, Session, Value};
 use crate::model::Model;
@@ -49,47 +49,87 @@ pub fn sensitivity(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<LayerSensitivity>, QuantizeError> {
+    Ok(summed(placement, &noises(parent, placement, optimized, images, threads, progress)?))
+}
+
+/// As [`sensitivity`], image by image: for each image a [`LayerNoise`] for each INT8 node, to be [`summed`].
+///
+/// # Errors
+/// As [`sensitivity`].
+pub fn noises(
+    parent: &Model,
+    placement: &Placement,
+    optimized: &Model,
+    images: &[Array3<f32>],
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<LayerNoise>>, QuantizeError> {
     let bench = Bench::load(parent, placement, optimized)?;
-    let results = on_threads(images.len(), threads, || {
+    on_threads(images.len(), threads, || {
         let mut runners = bench.spawn()?;
         let bench = &bench;
         Ok(move |index: usize| {
             if progress.cancelled() {
                 return Err(QuantizeError::Cancelled { images: index as u64 });
             }
-            let pairs = bench.measure(&mut runners, &images[index])?;
+            let noises = bench.measure(&mut runners, &images[index])?;
             progress.step(index + 1, images.len(), None);
-            Ok(pairs)
+            Ok(noises)
         })
-    })?;
-    // Sums of floating-point numbers depend on their order: it is that of the images.
-    let mut sums = vec![Pair::default(); bench.layers.len()];
-    for pairs in &results {
-        for (sum, pair) in sums.iter_mut().zip(pairs) {
-            sum.alone.merge(&pair.alone);
-            sum.in_place.merge(&pair.in_place);
+    })
+}
+
+/// The sensitivity of each INT8 node over all images. Sums of floating-point numbers depend on their order: it is that
+/// of the images.
+pub fn summed(placement: &Placement, images: &[Vec<LayerNoise>]) -> Vec<LayerSensitivity> {
+    let mut sums = vec![LayerNoise::default(); placement.nodes.len()];
+    for noises in images {
+        for (sum, noise) in sums.iter_mut().zip(noises) {
+            sum.alone.merge(&noise.alone);
+            sum.in_place.merge(&noise.in_place);
         }
     }
-    let row = |(layer, sum): (&Layer, &Pair)| LayerSensitivity {
-        node: layer.node.clone(),
-        op_type: layer.op_type.clone(),
+    let row = |(node, sum): (&QuantizedNode, &LayerNoise)| LayerSensitivity {
+        node: node.name.clone(),
+        op_type: node.op_type.clone(),
         alone_db: sum.alone.sqnr_db(),
         in_place_db: sum.in_place.sqnr_db(),
     };
-    Ok(bench.layers.iter().zip(&sums).map(row).collect())
+    placement.nodes.iter().zip(&sums).map(row).collect()
 }
 
 /// Distances of one layer's result from the parent's.
-#[derive(Debug, Clone, Copy, Default)]
-struct Pair {
-    alone: DistanceSums,
-    in_place: DistanceSums,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct LayerNoise {
+    /// When it alone is quantized.
+    #[serde(with = "bits")]
+    pub alone: DistanceSums,
+    /// When all are.
+    #[serde(with = "bits")]
+    pub in_place: DistanceSums,
+}
+
+/// Sums as the bits that they are: JSON has no infinity.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::report::metrics::DistanceSums;
+
+    pub fn serialize<S: Serializer>(sums: &DistanceSums, serializer: S) -> Result<S::Ok, S::Error> {
+        let DistanceSums { count, noise, signal, power, dot, max_abs } = *sums;
+        let floats = [noise, signal, power, dot, max_abs].map(f64::to_bits);
+        (count, floats).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DistanceSums, D::Error> {
+        let (count, floats) = <(u64, [u64; 5])>::deserialize(deserializer)?;
+        let [noise, signal, power, dot, max_abs] = floats.map(f64::from_bits);
+        Ok(DistanceSums { count, noise, signal, power, dot, max_abs })
+    }
 }
 
 /// One INT8 node.
 struct Layer {
-    node: String,
-    op_type: String,
     /// It alone.
     session: Box<dyn Session>,
     /// Where the parent has what it reads.
@@ -139,8 +179,6 @@ impl Bench {
         for (node, stored, cut) in cuts {
             let inputs = cut.inputs.iter().map(|(_, tensor)| Place::find(parent_session.as_ref(), tensor));
             layers.push(Layer {
-                node: node.name.clone(),
-                op_type: node.op_type.clone(),
                 inputs: inputs.collect::<Result<_, _>>()?,
                 parent: Place::find(parent_session.as_ref(), &node.output)?,
                 optimized: Place::find(optimized_session.as_ref(), &stored)?,
@@ -159,22 +197,22 @@ impl Bench {
         })
     }
 
-    fn measure(&self, runners: &mut Runners, image: &Array3<f32>) -> Result<Vec<Pair>, QuantizeError> {
+    fn measure(&self, runners: &mut Runners, image: &Array3<f32>) -> Result<Vec<LayerNoise>, QuantizeError> {
         let input = Value::from(image.clone().insert_axis(Axis(0)).into_dyn());
         let expected = runners.parent.run(std::slice::from_ref(&input))?;
         let found = runners.optimized.run(std::slice::from_ref(&input))?;
-        let mut pairs = Vec::new();
+        let mut noises = Vec::new();
         for (layer, runner) in self.layers.iter().zip(&mut runners.layers) {
             let inputs: Vec<Value> =
                 layer.inputs.iter().map(|p| p.value(&input, &expected).clone()).collect();
             let own = runner.run(&inputs)?;
-            let mut pair = Pair::default();
+            let mut noise = LayerNoise::default();
             let reference = layer.parent.value(&input, &expected).as_slice();
-            pair.in_place.add(reference, layer.optimized.value(&input, &found).as_slice());
-            pair.alone.add(reference, own.first().map_or(&[][..], |v| v.as_slice()));
-            pairs.push(pair);
+            noise.in_place.add(reference, layer.optimized.value(&input, &found).as_slice());
+            noise.alone.add(reference, own.first().map_or(&[][..], |v| v.as_slice()));
+            noises.push(noise);
         }
-        Ok(pairs)
+        Ok(noises)
     }
 }
 
@@ -224,6 +262,14 @@ mod tests {
     #[test]
     fn the_result_does_not_depend_on_the_threads() {
         assert_eq!(measured(1), measured(3));
+    }
+
+    #[test]
+    fn what_images_gave_one_by_one_comes_back_to_the_bit() {
+        let mut noise = LayerNoise::default();
+        noise.alone.add(&[1.0, -2.0], &[1.25, f32::INFINITY]);
+        let text = serde_json::to_string(&noise).unwrap();
+        assert_eq!(serde_json::from_str::<LayerNoise>(&text).unwrap(), noise);
     }
 
     #[test]

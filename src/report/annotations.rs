@@ -5,11 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::metrics::paired_drop;
 use super::{Cell, Column, Kind, Outcome, Row};
 
-/// Evaluation of both models against annotations: one row for each labelled image, sorted by name.
+/// Evaluation of both models against annotations. Its rows, one for each image that has a label and for each that
+/// could not be read, are in its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Annotations {
-    /// One row for each image that has a label, and for each that could not be read.
-    pub rows: Vec<AnnotationRow>,
     /// The aggregate.
     pub summary: AnnotationsSummary,
 }
@@ -161,33 +160,59 @@ impl Row for AnnotationRow {
     }
 }
 
-impl Annotations {
-    /// The report of sorted `rows`, of which `unreadable` ones hold no model's answer; `unlabelled` images
+/// What [`AnnotationsSummary`] is made of, added up image by image.
+#[derive(Debug, Default)]
+pub(super) struct AnnotationTotals {
+    parent: Hits,
+    optimized: Hits,
+    lost: u64,
+    gained: u64,
+    measured: u64,
+}
+
+/// Images whose label is the best class of a model, and among its five best.
+#[derive(Debug, Default)]
+struct Hits {
+    top1: u64,
+    top5: u64,
+}
+
+impl Hits {
+    fn add(&mut self, place: Option<u64>) {
+        let within = |k: u64| u64::from(place.is_some_and(|place| place < k));
+        self.top1 += within(1);
+        self.top5 += within(5);
+    }
+}
+
+impl AnnotationTotals {
+    /// Adds a labelled image that both models ran on.
+    pub(super) fn add(&mut self, row: &AnnotationRow) {
+        self.parent.add(row.place_parent);
+        self.optimized.add(row.place_optimized);
+        self.lost += u64::from(row.change() == Some("lost"));
+        self.gained += u64::from(row.change() == Some("gained"));
+        self.measured += u64::from(row.annotation().is_some());
+    }
+
+    /// The aggregate over `images` labelled images; `unreadable` ones hold no model's answer, and `unlabelled` ones
     /// have no row.
-    pub(super) fn new(rows: Vec<AnnotationRow>, unreadable: u64, unlabelled: u64) -> Annotations {
-        let images = rows.len() as u64 - unreadable;
-        let share = |hits: usize| hits as f64 / images.max(1) as f64;
-        let accuracy = |place: fn(&AnnotationRow) -> Option<u64>| {
-            let within = |k: u64| rows.iter().filter_map(place).filter(|&place| place < k).count();
-            Accuracy { top1: share(within(1)), top5: share(within(5)) }
-        };
-        let changes = |what| rows.iter().filter(|row| row.change() == Some(what)).count() as u64;
-        let (lost, gained) = (changes("lost"), changes("gained"));
-        let interval = paired_drop(lost, gained, images);
-        let measured = rows.iter().filter(|row| row.annotation().is_some()).count() as u64;
-        let summary = AnnotationsSummary {
+    pub(super) fn summary(&self, images: u64, unreadable: u64, unlabelled: u64) -> AnnotationsSummary {
+        let share = |hits: u64| hits as f64 / images.max(1) as f64;
+        let accuracy = |hits: &Hits| Accuracy { top1: share(hits.top1), top5: share(hits.top5) };
+        let interval = paired_drop(self.lost, self.gained, images);
+        AnnotationsSummary {
             images,
-            parent: accuracy(|row| row.place_parent),
-            optimized: accuracy(|row| row.place_optimized),
-            drop: (lost as f64 - gained as f64) / images.max(1) as f64,
+            parent: accuracy(&self.parent),
+            optimized: accuracy(&self.optimized),
+            drop: (self.lost as f64 - self.gained as f64) / images.max(1) as f64,
             drop_low: interval.low,
             drop_high: interval.high,
-            lost,
-            gained,
-            failed: images - measured,
+            lost: self.lost,
+            gained: self.gained,
+            failed: images - self.measured,
             unreadable,
             unlabelled,
-        };
-        Annotations { rows, summary }
+        }
     }
 }

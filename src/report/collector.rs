@@ -1,287 +1,95 @@
 //! Gathers what the models say, one image at a time, in any order.
 
-use super::metrics::{DistanceSums, count_non_finite};
-use super::scores::{self, Scores};
-use super::{
-    AnnotationRow, Annotations, Distance, DistanceRow, DistanceSummary, Distances, Head, Kind, LeftOut,
-    Outcome, Prediction, PredictionRow, Predictions, ReportError, Reports, Unreadable,
-};
+use super::piece::{Piece, Seen};
+use super::{Compare, Ledger, ReportError, Reports, Rows};
 
-/// Makes the three reports of one dataset from the outputs of both models.
-///
-/// Images may come in any order, from any number of threads behind a lock: the reports are the same,
-/// bit for bit. It keeps some hundred bytes for each image, no outputs.
+/// Holds what the models say on images that come in any order, some hundred bytes for each: what one of several
+/// machines has seen, or what was put together from them. Where images come in the order of their names, a
+/// [`Ledger`] does with less.
 #[derive(Debug)]
 pub struct Collector {
-    kinds: Vec<Kind>,
-    left_out: Vec<LeftOut>,
-    outputs: Vec<String>,
-    head: Head,
-    entries: Vec<Entry>,
-    unreadable: Vec<Unreadable>,
-    unlabelled: u64,
-}
-
-/// One image that both models ran on.
-#[derive(Debug)]
-struct Entry {
-    image: String,
-    label: Option<u32>,
-    prediction: Option<Outcome<Prediction>>,
-    annotation: Option<AnnotationRow>,
-    distances: Vec<Outcome<DistanceSums>>,
+    compare: Compare,
+    piece: Piece,
 }
 
 impl Collector {
-    /// Opens the reports `kinds` on models with these `outputs`, the first of which is the `head`.
-    /// `labels` says whether the dataset has annotations.
-    pub fn new(kinds: &[Kind], outputs: Vec<String>, head: Head, labels: bool) -> Self {
-        let mut left_out: Vec<LeftOut> = Vec::new();
-        let mut possible: Vec<Kind> = Vec::new();
-        for &kind in kinds {
-            let reason = match kind {
-                Kind::Annotations if !labels => Some("this dataset has no labels"),
-                Kind::Predictions | Kind::Annotations if head == Head::NotAClassifier => {
-                    Some("the model's first output is not a vector of class scores")
-                }
-                Kind::Predictions | Kind::Annotations if outputs.is_empty() => {
-                    Some("the model has no output")
-                }
-                _ => None,
-            };
-            match reason {
-                Some(reason) => left_out.push(LeftOut { kind, reason: reason.to_string() }),
-                None => possible.push(kind),
-            }
-        }
-        Collector {
-            kinds: possible,
-            left_out,
-            outputs,
-            head,
-            entries: Vec::new(),
-            unreadable: Vec::new(),
-            unlabelled: 0,
-        }
+    /// An empty one.
+    pub fn new(compare: Compare) -> Collector {
+        Collector { compare, piece: Piece::default() }
     }
 
-    /// Adds one image: its path relative to the dataset, its label, and the raw outputs of both models for
-    /// exactly the same preprocessed input, each flattened and without other images of a batch.
+    /// Adds one image.
+    pub fn add(&mut self, seen: Seen) {
+        self.piece.add(seen);
+    }
+
+    /// Adds what was gathered elsewhere, for the same reports and models.
+    pub fn absorb(&mut self, piece: Piece) {
+        self.piece.entries.extend(piece.entries);
+        self.piece.unreadable.extend(piece.unreadable);
+    }
+
+    /// What was added so far.
+    pub fn piece(&self) -> &Piece {
+        &self.piece
+    }
+
+    /// What was added, sorted by image.
+    pub fn into_piece(mut self) -> Piece {
+        self.piece.sort();
+        self.piece
+    }
+
+    /// The reports of all images added, whose rows go to `rows`: the same, bit for bit, whatever the order was.
     ///
     /// # Errors
-    /// The models' outputs differ in number or length, or the label is not a class of the model. Nothing
-    /// is added then.
-    pub fn push(
+    /// Those of `rows`.
+    pub fn finish(self, rows: &mut dyn Rows) -> Result<Reports, ReportError> {
+        let mut ledger = Ledger::new(self.compare, rows);
+        for seen in self.piece.in_order() {
+            ledger.add(seen)?;
+        }
+        Ok(ledger.finish())
+    }
+}
+
+#[cfg(test)]
+impl Collector {
+    pub(crate) fn push(
         &mut self,
         image: &str,
         label: Option<u32>,
         parent: &[&[f32]],
         optimized: &[&[f32]],
     ) -> Result<(), ReportError> {
-        self.check(image, label, parent, optimized)?;
-        let distances = if self.makes(Kind::TensorDistance) {
-            let pairs = self.outputs.iter().zip(parent.iter().zip(optimized));
-            pairs.map(|(name, (p, s))| distance(name, p, s)).collect()
-        } else {
-            Vec::new()
-        };
-        let (mut prediction, mut annotation) = (None, None);
-        if self.makes(Kind::Predictions) || self.makes(Kind::Annotations) {
-            let failed = not_finite(&self.outputs[0], parent[0], optimized[0]);
-            let (p, s) = (Scores::new(parent[0], self.head), Scores::new(optimized[0], self.head));
-            if self.makes(Kind::Predictions) {
-                prediction = Some(match (&p, &s) {
-                    (Some(p), Some(s)) => Outcome::Measured(p.compare(s)),
-                    _ => Outcome::Failed { failed: failed.clone() },
-                });
-            }
-            match label {
-                Some(label) if self.makes(Kind::Annotations) => {
-                    annotation = Some(scores::annotate(image, label, p.as_ref(), s.as_ref(), failed));
-                }
-                _ => {}
-            }
-        }
-        if label.is_none() {
-            self.unlabelled += 1;
-        }
-        self.entries.push(Entry { image: image.to_string(), label, prediction, annotation, distances });
+        let seen = self.compare.image(image, label, parent, optimized)?;
+        self.add(seen);
         Ok(())
     }
 
-    /// Adds an image that could not be read, with the reason in words.
-    pub fn push_failed(&mut self, image: &str, label: Option<u32>, reason: &str) {
-        self.unreadable.push(Unreadable { image: image.to_string(), label, reason: reason.to_string() });
+    pub(crate) fn push_failed(&mut self, image: &str, label: Option<u32>, reason: &str) {
+        self.add(Compare::unreadable(image, label, reason));
     }
 
-    /// The reports of all images pushed.
-    pub fn finish(mut self) -> Reports {
-        self.entries.sort_by(|a, b| a.image.cmp(&b.image));
-        self.unreadable.sort_by(|a, b| a.image.cmp(&b.image));
-        if self.entries.is_empty() {
-            self.leave_out(
-                &[Kind::Predictions, Kind::Annotations, Kind::TensorDistance],
-                "no image could be read",
-            );
-        } else if self.unlabelled == self.entries.len() as u64 {
-            self.leave_out(&[Kind::Annotations], "none of the images that could be read has a label");
-        }
-        let tensor_distance = self.makes(Kind::TensorDistance).then(|| self.distances());
-        let annotations = self.makes(Kind::Annotations).then(|| self.annotations());
-        let predictions = self.makes(Kind::Predictions).then(|| self.predictions());
-        let classified = predictions.is_some() || annotations.is_some();
-        Reports {
-            predictions,
-            annotations,
-            tensor_distance,
-            left_out: self.left_out,
-            unreadable: self.unreadable,
-            softmax_applied: classified && self.head == Head::Logits,
-        }
+    /// The reports and their rows.
+    pub(crate) fn all(self) -> (Reports, super::Kept) {
+        let mut rows = super::Kept::default();
+        let reports = self.finish(&mut rows);
+        assert!(reports.is_ok());
+        (reports.unwrap_or_else(|_| unreachable!("rows in memory don't fail")), rows)
     }
-
-    fn makes(&self, kind: Kind) -> bool {
-        self.kinds.contains(&kind)
-    }
-
-    fn leave_out(&mut self, kinds: &[Kind], reason: &str) {
-        let left = self.kinds.iter().filter(|kind| kinds.contains(kind));
-        self.left_out.extend(left.map(|&kind| LeftOut { kind, reason: reason.to_string() }));
-        self.kinds.retain(|kind| !kinds.contains(kind));
-    }
-
-    fn check(
-        &self,
-        image: &str,
-        label: Option<u32>,
-        parent: &[&[f32]],
-        optimized: &[&[f32]],
-    ) -> Result<(), ReportError> {
-        let image = || image.to_string();
-        for (model, found) in [("parent", parent.len()), ("optimized", optimized.len())] {
-            let expected = self.outputs.len();
-            if found != expected {
-                return Err(ReportError::OutputCount { image: image(), model, found, expected });
-            }
-        }
-        for (output, (p, s)) in self.outputs.iter().zip(parent.iter().zip(optimized)) {
-            if p.len() != s.len() || p.is_empty() {
-                let (parent, optimized) = (p.len(), s.len());
-                return Err(ReportError::OutputLength {
-                    image: image(),
-                    output: output.clone(),
-                    parent,
-                    optimized,
-                });
-            }
-        }
-        match label {
-            Some(label) if self.makes(Kind::Annotations) && label as usize >= parent[0].len() => {
-                Err(ReportError::Label { image: image(), label, classes: parent[0].len() })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn predictions(&mut self) -> Predictions {
-        let seen = self.entries.iter_mut().filter_map(|entry| {
-            let outcome = entry.prediction.take()?;
-            Some(PredictionRow { image: entry.image.clone(), label: entry.label, outcome })
-        });
-        let unreadable = self.unreadable.iter().map(|bad| PredictionRow {
-            image: bad.image.clone(),
-            label: bad.label,
-            outcome: Outcome::Failed { failed: bad.reason.clone() },
-        });
-        let mut rows: Vec<_> = seen.chain(unreadable).collect();
-        rows.sort_by(|a, b| a.image.cmp(&b.image));
-        Predictions::new(rows, self.unreadable.len() as u64)
-    }
-
-    fn annotations(&mut self) -> Annotations {
-        let seen = self.entries.iter_mut().filter_map(|entry| entry.annotation.take());
-        let unreadable = self.unreadable.iter().map(|bad| AnnotationRow {
-            image: bad.image.clone(),
-            label: bad.label,
-            place_parent: None,
-            place_optimized: None,
-            outcome: Outcome::Failed { failed: bad.reason.clone() },
-        });
-        let mut rows: Vec<_> = seen.chain(unreadable).collect();
-        rows.sort_by(|a, b| a.image.cmp(&b.image));
-        Annotations::new(rows, self.unreadable.len() as u64, self.unlabelled)
-    }
-
-    fn distances(&self) -> Distances {
-        let mut rows = Vec::new();
-        let mut pooled = vec![(DistanceSums::default(), 0); self.outputs.len()];
-        for entry in &self.entries {
-            // Sums of floating-point numbers depend on their order: this one is by name.
-            for ((output, outcome), (sums, failed)) in
-                self.outputs.iter().zip(&entry.distances).zip(&mut pooled)
-            {
-                let outcome = match outcome {
-                    Outcome::Measured(part) => {
-                        sums.merge(part);
-                        Outcome::Measured(Distance::from(part))
-                    }
-                    Outcome::Failed { failed: reason } => {
-                        *failed += 1;
-                        Outcome::Failed { failed: reason.clone() }
-                    }
-                };
-                rows.push(DistanceRow { image: entry.image.clone(), output: output.clone(), outcome });
-            }
-        }
-        for (bad, output) in self.unreadable.iter().flat_map(|bad| self.outputs.iter().map(move |o| (bad, o)))
-        {
-            let outcome = Outcome::Failed { failed: bad.reason.clone() };
-            rows.push(DistanceRow { image: bad.image.clone(), output: output.clone(), outcome });
-        }
-        rows.sort_by(|a, b| a.image.cmp(&b.image));
-        let images = self.entries.len() as u64;
-        let summarize = |(output, (sums, failed)): (&String, &(DistanceSums, u64))| DistanceSummary {
-            output: output.clone(),
-            distance: Distance::from(sums),
-            images,
-            failed: *failed,
-        };
-        Distances { rows, per_output: self.outputs.iter().zip(&pooled).map(summarize).collect() }
-    }
-}
-
-fn distance(output: &str, parent: &[f32], optimized: &[f32]) -> Outcome<DistanceSums> {
-    if count_non_finite(parent) + count_non_finite(optimized) > 0 {
-        return Outcome::Failed { failed: not_finite(output, parent, optimized) };
-    }
-    let mut sums = DistanceSums::default();
-    sums.add(parent, optimized);
-    Outcome::Measured(sums)
-}
-
-/// Says which model's output holds NaN or infinity, and how often; empty if none does.
-fn not_finite(output: &str, parent: &[f32], optimized: &[f32]) -> String {
-    let describe = |(model, values): (&str, &[f32])| match count_non_finite(values) {
-        0 => None,
-        count => {
-            let of = values.len();
-            Some(format!("{model} output '{output}' is NaN or infinite in {count} of {of} values"))
-        }
-    };
-    let found: Vec<_> =
-        [("parent", parent), ("optimized", optimized)].into_iter().filter_map(describe).collect();
-    found.join("; ")
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::super::{Head, Kept, Kind};
     use super::*;
 
     const ALL: [Kind; 3] = [Kind::Predictions, Kind::Annotations, Kind::TensorDistance];
 
     fn collector(head: Head, labels: bool) -> Collector {
-        Collector::new(&ALL, vec!["prob".to_string()], head, labels)
+        Collector::new(Compare::new(&ALL, vec!["prob".to_string()], head, labels))
     }
 
     /// Image, label, parent's and optimized model's vector.
@@ -297,7 +105,7 @@ mod tests {
         ]
     }
 
-    fn reports(order: &[usize]) -> Reports {
+    fn reports(order: &[usize]) -> (Reports, Kept) {
         let all = images();
         let mut collector = collector(Head::Probabilities, true);
         for &i in order {
@@ -305,26 +113,29 @@ mod tests {
             collector.push(image, *label, &[parent], &[optimized]).unwrap();
             collector.push_failed(&format!("bad{i}.jpg"), Some(1), "not a JPEG file");
         }
-        collector.finish()
+        collector.all()
     }
 
     #[test]
     fn the_order_of_images_leaves_no_trace() {
-        let sorted = serde_json::to_string(&reports(&[0, 1, 2, 3, 4])).unwrap();
+        let (sorted, rows) = reports(&[0, 1, 2, 3, 4]);
         for order in [[4, 3, 2, 1, 0], [2, 0, 4, 1, 3], [1, 4, 0, 3, 2]] {
-            assert_eq!(serde_json::to_string(&reports(&order)).unwrap(), sorted);
+            let (again, again_rows) = reports(&order);
+            assert_eq!(serde_json::to_string(&again).unwrap(), serde_json::to_string(&sorted).unwrap());
+            assert_eq!(again_rows, rows);
         }
-        let back: Reports = serde_json::from_str(&sorted).unwrap();
-        assert_eq!(back, reports(&[0, 1, 2, 3, 4]));
+        let back: Reports = serde_json::from_str(&serde_json::to_string(&sorted).unwrap()).unwrap();
+        assert_eq!(back, sorted);
     }
 
     #[test]
     fn predictions_follow_their_definitions() {
-        let report = reports(&[0, 1, 2, 3, 4]).predictions.unwrap();
-        let names: Vec<_> = report.rows.iter().map(|row| row.image.as_str()).collect();
+        let (reports, Kept { predictions: rows, .. }) = reports(&[0, 1, 2, 3, 4]);
+        let report = reports.predictions.unwrap();
+        let names: Vec<_> = rows.iter().map(|row| row.image.as_str()).collect();
         assert_eq!(names[..2], ["a.jpg", "b/2.jpg"]);
         assert_eq!(names.len(), 10);
-        let changed = report.rows[1].prediction().unwrap();
+        let changed = rows[1].prediction().unwrap();
         assert_eq!((changed.class_optimized, changed.class_parent, changed.rank_of_parent_class), (1, 2, 1));
         assert_eq!(changed.confidence_optimized, f64::from(0.48f32));
         assert_eq!(changed.confidence_optimized_in_parent, f64::from(0.19f32));
@@ -340,25 +151,24 @@ mod tests {
     fn a_tie_is_erroneous_with_rank_zero() {
         let mut collector = collector(Head::Probabilities, false);
         collector.push("x.png", None, &[&[0.2, 0.7, 0.1]], &[&[0.4, 0.4, 0.2]]).unwrap();
-        let report = collector.finish().predictions.unwrap();
-        let row = report.rows[0].prediction().unwrap();
+        let (_, rows) = collector.all();
+        let row = rows.predictions[0].prediction().unwrap();
         assert_eq!((row.class_optimized, row.class_parent), (0, 1));
         assert_eq!((row.rank_of_parent_class, row.erroneous, row.margin), (0, true, 0.0));
     }
 
     #[test]
     fn nan_fails_the_row_and_says_where() {
-        let reports = reports(&[0, 1, 2, 3, 4]);
+        let (reports, rows) = reports(&[0, 1, 2, 3, 4]);
         let reason = "optimized output 'prob' is NaN or infinite in 1 of 4 values";
-        let predictions = reports.predictions.unwrap();
-        let row = predictions.rows.iter().find(|row| row.image == "nan.jpg").unwrap();
+        let row = rows.predictions.iter().find(|row| row.image == "nan.jpg").unwrap();
         assert_eq!(row.outcome.failed(), Some(reason));
-        let annotations = reports.annotations.unwrap();
-        let row = annotations.rows.iter().find(|row| row.image == "nan.jpg").unwrap();
+        let row = rows.annotations.iter().find(|row| row.image == "nan.jpg").unwrap();
         assert_eq!(
             (row.outcome.failed(), row.place_parent, row.place_optimized),
             (Some(reason), Some(0), None)
         );
+        assert_eq!(reports.failed.first, [("nan.jpg".to_string(), reason.to_string())]);
         let distances = reports.tensor_distance.unwrap();
         assert_eq!((distances.per_output[0].images, distances.per_output[0].failed), (5, 1));
         assert!(distances.per_output[0].distance.mse.is_finite());
@@ -366,7 +176,7 @@ mod tests {
 
     #[test]
     fn annotations_count_both_models_on_the_same_images() {
-        let s = reports(&[0, 1, 2, 3, 4]).annotations.unwrap().summary;
+        let s = reports(&[0, 1, 2, 3, 4]).0.annotations.unwrap().summary;
         assert_eq!((s.images, s.unlabelled, s.unreadable, s.failed), (4, 1, 5, 1));
         assert_eq!((s.parent.top1, s.optimized.top1, s.drop), (0.75, 0.5, 0.25));
         assert_eq!((s.lost, s.gained), (2, 1));
@@ -379,20 +189,21 @@ mod tests {
         let mut collector = collector(Head::Probabilities, true);
         let flat = [0.1f32; 10];
         collector.push("x.png", Some(9), &[&flat], &[&flat]).unwrap();
-        let s = collector.finish().annotations.unwrap().summary;
+        let s = collector.all().0.annotations.unwrap().summary;
         assert_eq!((s.optimized.top1, s.optimized.top5), (0.0, 0.0));
     }
 
     #[test]
     fn distances_are_pooled_over_raw_outputs() {
-        let mut collector = Collector::new(&ALL, vec!["a".into(), "b".into()], Head::Logits, false);
+        let mut collector =
+            Collector::new(Compare::new(&ALL, vec!["a".into(), "b".into()], Head::Logits, false));
         collector.push("1", None, &[&[3.0, 4.0], &[1.0]], &[&[3.0, 3.5], &[1.0]]).unwrap();
         collector.push("2", None, &[&[0.0, 1.0], &[2.0]], &[&[0.5, 1.0], &[2.0]]).unwrap();
-        let report = collector.finish().tensor_distance.unwrap();
-        let outputs: Vec<_> =
-            report.rows.iter().map(|row| (row.image.as_str(), row.output.as_str())).collect();
+        let (reports, Kept { distances: rows, .. }) = collector.all();
+        let report = reports.tensor_distance.unwrap();
+        let outputs: Vec<_> = rows.iter().map(|row| (row.image.as_str(), row.output.as_str())).collect();
         assert_eq!(outputs, [("1", "a"), ("1", "b"), ("2", "a"), ("2", "b")]);
-        assert_eq!(report.rows[0].outcome.measured().unwrap().mse, 0.125);
+        assert_eq!(rows[0].outcome.measured().unwrap().mse, 0.125);
         assert_eq!(report.per_output[0].distance.mse, 0.125);
         assert_eq!(report.per_output[0].distance.nmse, Some(0.5 / 26.0));
         assert_eq!(report.per_output[1].distance.sqnr_db, None);
@@ -402,10 +213,9 @@ mod tests {
     fn softmax_is_applied_to_logits_and_told() {
         let mut collector = collector(Head::Logits, false);
         collector.push("x", None, &[&[0.0, 3f32.ln()]], &[&[0.0, 3f32.ln()]]).unwrap();
-        let reports = collector.finish();
+        let (reports, rows) = collector.all();
         assert!(reports.softmax_applied);
-        let predictions = reports.predictions.unwrap();
-        assert!((predictions.rows[0].prediction().unwrap().confidence_parent - 0.75).abs() < 1e-7);
+        assert!((rows.predictions[0].prediction().unwrap().confidence_parent - 0.75).abs() < 1e-7);
     }
 
     #[test]
@@ -415,7 +225,7 @@ mod tests {
         };
         let mut images = collector(Head::NotAClassifier, false);
         images.push("x", None, &[&[1.0]], &[&[1.5]]).unwrap();
-        let reports = images.finish();
+        let (reports, _) = images.all();
         assert_eq!(
             left(&reports),
             [
@@ -428,7 +238,7 @@ mod tests {
 
         let mut corrupt = collector(Head::Logits, true);
         corrupt.push_failed("x", None, "truncated");
-        let reports = corrupt.finish();
+        let (reports, _) = corrupt.all();
         assert_eq!(left(&reports)[2], "tensor_distance: no image could be read");
         assert_eq!(reports.unreadable[0].reason, "truncated");
     }
@@ -443,12 +253,12 @@ mod tests {
         assert!(error.contains("optimized model gives 0 outputs, expected 1"), "{error}");
         let error = say(collector.push("x.jpg", Some(2), &[&[1.0, 2.0]], &[&[1.0, 2.0]]));
         assert!(error.contains("label is class 2, but the model has 2 classes (0 to 1)"), "{error}");
-        assert!(collector.finish().predictions.is_none());
+        assert!(collector.all().0.predictions.is_none());
     }
 
     #[test]
     fn the_summary_has_the_fields_of_the_contract() {
-        let summary = serde_json::to_value(reports(&[0, 1, 2, 3, 4]).summary()).unwrap();
+        let summary = serde_json::to_value(reports(&[0, 1, 2, 3, 4]).0.summary()).unwrap();
         for path in [
             "/predictions/images",
             "/predictions/agreement",

@@ -15,17 +15,28 @@ pub struct ConfusionPair {
     pub count: u64,
 }
 
-/// Counts pairs of a parent's and an optimized model's class, those of equal classes aside: the most
-/// frequent first, then by class.
-pub fn confusion(classes: impl Iterator<Item = (u32, u32)>) -> Vec<ConfusionPair> {
-    let mut counts = BTreeMap::new();
-    for pair in classes.filter(|(parent, optimized)| parent != optimized) {
-        *counts.entry(pair).or_default() += 1;
+/// Counts pairs of a parent's and an optimized model's class.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Confusions(BTreeMap<(u32, u32), u64>);
+
+impl Confusions {
+    pub(super) fn add(&mut self, parent: u32, optimized: u32) {
+        *self.0.entry((parent, optimized)).or_default() += 1;
     }
-    let mut pairs: Vec<_> = counts
-        .into_iter()
-        .map(|((parent, optimized), count)| ConfusionPair { parent, optimized, count })
-        .collect();
-    pairs.sort_by_key(|pair| std::cmp::Reverse(pair.count));
-    pairs
+
+    /// The pairs: the most frequent first, then by class.
+    pub(super) fn pairs(self) -> Vec<ConfusionPair> {
+        let pairs = self.0.into_iter();
+        let mut pairs: Vec<_> =
+            pairs.map(|((parent, optimized), count)| ConfusionPair { parent, optimized, count }).collect();
+        pairs.sort_by_key(|pair| std::cmp::Reverse(pair.count));
+        pairs
+    }
+}
+
+/// The pairs of different classes among `classes`, as [`Predictions::confusions`](super::Predictions) has them.
+pub fn confusion(classes: impl Iterator<Item = (u32, u32)>) -> Vec<ConfusionPair> {
+    let mut confusions = Confusions::default();
+    classes.filter(|(parent, optimized)| parent != optimized).for_each(|(p, s)| confusions.add(p, s));
+    confusions.pairs()
 }

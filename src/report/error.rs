@@ -54,6 +54,9 @@ pub enum ReportError {
         /// What is wrong, and where in the file.
         source: serde_json::Error,
     },
+    /// A row can't be written. Whoever made the file says which one it is, and what to do.
+    #[error(transparent)]
+    Row(std::io::Error),
     /// A file can't be written.
     #[error("cannot write the {what}: {source}; check the space and permissions of the output folder")]
     Write {

@@ -6,38 +6,65 @@ use serde::Serialize;
 
 use super::format::class_name;
 use super::table::{Heading, Holds};
-use super::{Cell, ReportError, Row, Sheet};
+use super::{Cell, ReportError, Sheet};
 use crate::model::csv_field;
 
-/// Writes rows as CSV after RFC 4180: UTF-8, CRLF line ends, a header line, unrounded numbers, `true` and
-/// `false`, nothing in an empty cell.
+/// Rows as CSV after RFC 4180: UTF-8, CRLF line ends, a header line, unrounded numbers, `true` and `false`, nothing
+/// in an empty cell.
 ///
 /// `classes` are the names of the classes by index, or empty; with names, each class column gets a
 /// further one with the name, after all others, so that the positions of the columns stay. Text that a
 /// spreadsheet would run as a formula (beginning with `=`, `+`, `-`, `@`, tab or carriage return) gets a
 /// leading apostrophe.
-///
-/// # Errors
-/// [`ReportError::Write`].
-pub fn write_csv<R: Row>(rows: &[R], classes: &[String], out: &mut impl Write) -> Result<(), ReportError> {
-    let headings: Vec<Heading> = R::COLUMNS.iter().map(|column| column.heading).collect();
-    let cell = |row: usize, column: usize| (R::COLUMNS[column].cell)(&rows[row]);
-    csv(&Grid { headings: &headings, classes, rows: rows.len(), cell: &cell }, out)
-        .map_err(|source| ReportError::Write { what: "CSV table".into(), source })
+pub(super) struct Csv<'a> {
+    headings: Vec<Heading>,
+    classes: &'a [String],
+    /// Columns of classes that have names.
+    named: Vec<usize>,
 }
 
-/// Writes rows as a JSON array, one row a line, with every field of the row.
-///
-/// # Errors
-/// [`ReportError::Write`].
-pub fn write_json<R: Row>(rows: &[R], out: &mut impl Write) -> Result<(), ReportError> {
-    json(rows.iter(), out).map_err(|source| ReportError::Write { what: "JSON table".into(), source })
+impl<'a> Csv<'a> {
+    pub(super) fn new(headings: Vec<Heading>, classes: &'a [String]) -> Csv<'a> {
+        let is_named = |column: &usize| headings[*column].holds == Holds::Class && !classes.is_empty();
+        let named = (0..headings.len()).filter(is_named).collect();
+        Csv { headings, classes, named }
+    }
+
+    pub(super) fn head(&self, out: &mut impl Write) -> io::Result<()> {
+        let titles = self.headings.iter().map(|heading| heading.title.to_string());
+        let names = self.named.iter().map(|column| format!("{}, name", self.headings[*column].title));
+        line(titles.chain(names).map(|title| csv_field(&title)), out)
+    }
+
+    /// A row, of which `cell` gives the cell of each column.
+    pub(super) fn row<'c>(&self, cell: impl Fn(usize) -> Cell<'c>, out: &mut impl Write) -> io::Result<()> {
+        let cells = (0..self.headings.len()).map(|column| plain(cell(column)));
+        let names = self.named.iter().map(|column| match cell(*column) {
+            Cell::Class(class) => {
+                self.classes.get(class as usize).map_or_else(String::new, |name| csv_field(name))
+            }
+            _ => String::new(),
+        });
+        line(cells.chain(names), out)
+    }
+}
+
+/// Writes row number `index` of a JSON array, one row a line.
+pub(super) fn json_row(index: u64, row: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(if index == 0 { b"[\n" } else { b",\n" })?;
+    serde_json::to_writer(&mut *out, row)?;
+    Ok(())
+}
+
+/// Ends a JSON array of so many rows.
+pub(super) fn json_end(rows: u64, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(if rows == 0 { b"[\n]\n" } else { b"\n]\n" })
 }
 
 /// A file format for a table as it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// As [`write_csv`].
+    /// As a run writes it.
     Csv,
     /// A table of GitHub's Markdown, classes by name.
     Markdown,
@@ -74,7 +101,7 @@ pub fn write_sheet(
     let (what, written) = match format {
         Format::Csv => ("CSV table", csv(&grid, out)),
         Format::Markdown => ("Markdown table", markdown(&grid, out)),
-        Format::Json => ("JSON table", json((0..grid.rows).map(|row| grid.object(row)), out)),
+        Format::Json => ("JSON table", json(&grid, out)),
     };
     written.map_err(|source| ReportError::Write { what: what.into(), source })
 }
@@ -104,33 +131,17 @@ impl Grid<'_> {
     }
 }
 
-fn json(rows: impl Iterator<Item = impl Serialize>, out: &mut impl Write) -> io::Result<()> {
-    out.write_all(b"[")?;
-    for (index, row) in rows.enumerate() {
-        out.write_all(if index == 0 { b"\n" } else { b",\n" })?;
-        serde_json::to_writer(&mut *out, &row)?;
+fn json(grid: &Grid<'_>, out: &mut impl Write) -> io::Result<()> {
+    for row in 0..grid.rows {
+        json_row(row as u64, &grid.object(row), out)?;
     }
-    out.write_all(b"\n]\n")
+    json_end(grid.rows as u64, out)
 }
 
 fn csv(grid: &Grid<'_>, out: &mut impl Write) -> io::Result<()> {
-    let named: Vec<usize> = (0..grid.headings.len())
-        .filter(|column| grid.headings[*column].holds == Holds::Class && !grid.classes.is_empty())
-        .collect();
-    let titles = grid.headings.iter().map(|heading| heading.title.to_string());
-    let names = named.iter().map(|column| format!("{}, name", grid.headings[*column].title));
-    line(titles.chain(names).map(|title| csv_field(&title)), out)?;
-    for row in 0..grid.rows {
-        let cells = (0..grid.headings.len()).map(|column| plain((grid.cell)(row, column)));
-        let names = named.iter().map(|column| match (grid.cell)(row, *column) {
-            Cell::Class(class) => {
-                grid.classes.get(class as usize).map_or_else(String::new, |name| csv_field(name))
-            }
-            _ => String::new(),
-        });
-        line(cells.chain(names), out)?;
-    }
-    Ok(())
+    let csv = Csv::new(grid.headings.to_vec(), grid.classes);
+    csv.head(out)?;
+    (0..grid.rows).try_for_each(|row| csv.row(|column| (grid.cell)(row, column), out))
 }
 
 fn markdown(grid: &Grid<'_>, out: &mut impl Write) -> io::Result<()> {
@@ -194,29 +205,38 @@ fn plain(cell: Cell<'_>) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{Collector, Head, Kind, PredictionRow, Reports};
+    use super::super::{Collector, Compare, Head, Kept, Kind, PredictionRow, Row, Tables};
     use super::*;
 
-    fn reports() -> Reports {
+    fn rows() -> Kept {
         let kinds = [Kind::Predictions, Kind::TensorDistance];
-        let mut collector = Collector::new(&kinds, vec!["=prob".into()], Head::Probabilities, true);
+        let compare = Compare::new(&kinds, vec!["=prob".into()], Head::Probabilities, true);
+        let mut collector = Collector::new(compare);
         collector.push("=cmd()|' /C calc'!A0.jpg", Some(0), &[&[0.75, 0.25]], &[&[0.25, 0.75]]).unwrap();
         collector.push("odd \"name\", 1.png", None, &[&[0.5, 0.5]], &[&[0.5, 0.5]]).unwrap();
         collector.push("plain.png", Some(1), &[&[0.25, 0.75]], &[&[0.125, 0.875]]).unwrap();
         collector.push_failed("-1.jpg", None, "truncated, at byte 7");
-        collector.finish()
+        collector.all().1
+    }
+
+    /// The CSV and the JSON file of rows.
+    fn written<R: Row>(classes: &[String], rows: &[R]) -> [String; 2] {
+        let mut tables = Tables::create(&[R::KIND], classes, |_| Ok::<_, ()>(Vec::new())).unwrap();
+        rows.iter().for_each(|row| tables.add(row).unwrap());
+        let files = tables.finish(|_| true).unwrap();
+        let texts: Vec<String> = files.into_iter().map(|file| String::from_utf8(file).unwrap()).collect();
+        texts.try_into().unwrap()
     }
 
     fn csv_of<R: Row>(rows: &[R], classes: &[&str]) -> String {
         let classes: Vec<String> = classes.iter().map(|name| name.to_string()).collect();
-        let mut out = Vec::new();
-        write_csv(rows, &classes, &mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        let [csv, _] = written(&classes, rows);
+        csv
     }
 
     #[test]
     fn predictions_csv() {
-        let csv = csv_of(&reports().predictions.unwrap().rows, &[]);
+        let csv = csv_of(&rows().predictions, &[]);
         assert_eq!(csv.matches("\r\n").count(), 5);
         insta::assert_snapshot!(csv.replace("\r\n", "\n"), @r#"
         Image,Class predicted by optimized,Class predicted by parent,Rank of parent's class in optimized predictions,Optimized confidence in its own class,Optimized confidence in parent's class,Parent confidence,Margin,KL(p‖s),Erroneous,Label,Failed
@@ -229,7 +249,7 @@ mod tests {
 
     #[test]
     fn class_names_are_further_columns() {
-        let csv = csv_of(&reports().predictions.unwrap().rows, &["@tench, Tinca", "goldfish"]);
+        let csv = csv_of(&rows().predictions, &["@tench, Tinca", "goldfish"]);
         insta::assert_snapshot!(csv.replace("\r\n", "\n"), @r#"
         Image,Class predicted by optimized,Class predicted by parent,Rank of parent's class in optimized predictions,Optimized confidence in its own class,Optimized confidence in parent's class,Parent confidence,Margin,KL(p‖s),Erroneous,Label,Failed,"Class predicted by optimized, name","Class predicted by parent, name","Label, name"
         '-1.jpg,,,,,,,,,,,"truncated, at byte 7",,,
@@ -241,7 +261,7 @@ mod tests {
 
     #[test]
     fn tensor_distance_csv() {
-        let csv = csv_of(&reports().tensor_distance.unwrap().rows, &[]);
+        let csv = csv_of(&rows().distances, &[]);
         insta::assert_snapshot!(csv.replace("\r\n", "\n"), @r#"
         Image,Output,MSE,NMSE,SQNR (dB),Cosine,Max abs,Failed
         '-1.jpg,'=prob,,,,,,"truncated, at byte 7"
@@ -263,35 +283,31 @@ mod tests {
 
     #[test]
     fn json_reads_back_as_the_same_rows() {
-        let rows = reports().predictions.unwrap().rows;
-        let mut out = Vec::new();
-        write_json(&rows, &mut out).unwrap();
-        assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), rows.len() + 2);
-        assert_eq!(serde_json::from_slice::<Vec<PredictionRow>>(&out).unwrap(), rows);
-        write_json::<PredictionRow>(&[], &mut Vec::new()).unwrap();
+        let rows = rows().predictions;
+        let [_, json] = written(&[], &rows);
+        assert_eq!(json.lines().count(), rows.len() + 2);
+        assert_eq!(serde_json::from_str::<Vec<PredictionRow>>(&json).unwrap(), rows);
+        assert_eq!(written::<PredictionRow>(&[], &[])[1], "[\n]\n");
     }
 
     #[test]
     fn a_full_disk_is_an_error_that_says_what_to_do() {
-        let mut small = [0u8; 10];
-        let error =
-            write_csv(&reports().predictions.unwrap().rows, &[], &mut small.as_mut_slice()).unwrap_err();
+        let (sheet, mut small) = (Sheet::new(rows().predictions, Vec::new()), [0u8; 10]);
+        let error = write_sheet(&sheet, &[0], Format::Csv, &mut small.as_mut_slice()).unwrap_err();
         assert!(error.to_string().contains("check the space"), "{error}");
     }
 
     #[test]
     fn a_table_as_it_is_shown() {
         let classes: Vec<String> = ["tench, Tinca", "gold|fish"].map(String::from).to_vec();
-        let rows = reports().predictions.unwrap().rows;
+        let rows = rows().predictions;
         let sheet = Sheet::new(rows.clone(), classes.clone());
         let of = |rows: &[u32], format| {
             let mut out = Vec::new();
             write_sheet(&sheet, rows, format, &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
-        let mut whole = Vec::new();
-        write_csv(&rows, &classes, &mut whole).unwrap();
-        assert_eq!(of(&[0, 1, 2, 3], Format::Csv).as_bytes(), whole);
+        assert_eq!(of(&[0, 1, 2, 3], Format::Csv), written(&classes, &rows)[0]);
         insta::assert_snapshot!("markdown_as_shown", of(&[3, 0, 1], Format::Markdown));
         insta::assert_snapshot!("json_as_shown", of(&[3, 0], Format::Json));
         let back: Vec<serde_json::Value> = serde_json::from_str(&of(&[3, 0], Format::Json)).unwrap();

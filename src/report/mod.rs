@@ -1,13 +1,15 @@
 //! The three accuracy reports: image by image, what the optimized model does differently.
 //!
-//! The room knows no engine. Whoever runs the two models on an image hands their output vectors to a
-//! [`Collector`], in any order; [`Collector::finish`] gives the [`Reports`]: the same bytes whatever
-//! the order was, so that images may be spread over threads and a resumed run equals an unbroken one.
+//! The room knows no engine. Whoever runs the two models on an image hands their output vectors to
+//! [`Compare::image`], and what comes of it to a [`Ledger`], in the order of names: it writes rows as they come and
+//! keeps what they add up to, so that memory does not grow with the images. What several machines have seen goes
+//! through a [`Collector`], which puts it in order. The bytes are the same either way.
 //!
 //! ```text
-//! outputs of both models ── Collector::push ──> finish ──> Reports ──┬─> summary()      summary.json
-//!                                                                    ├─> csv, json      *.csv, *.json
-//!                                                                    └─> html::render   report.html
+//! outputs of both models ── Compare::image ──> Ledger::add ──> Tables      *.csv, *.json
+//!                                                │
+//!                                                └── finish ──> Reports ──┬─> summary()      summary.json
+//!                                                                         └─> html::render   report.html
 //! *.json ── Sheet::read ──> Sheet ── View { filter, only erroneous, sort } ──> rows on a screen
 //! ```
 //!
@@ -16,15 +18,19 @@
 
 mod annotations;
 mod collector;
+mod compare;
 mod confusion;
 mod error;
 mod files;
 pub mod filter;
 pub mod format;
 pub mod html;
+mod ledger;
 pub mod metrics;
+mod piece;
 mod predictions;
 mod reports;
+mod rows;
 mod scores;
 mod sheet;
 mod table;
@@ -36,13 +42,21 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use annotations::AnnotationTotals;
 pub use annotations::{Accuracy, Annotation, AnnotationRow, Annotations, AnnotationsSummary};
 pub use collector::Collector;
+pub use compare::Compare;
 pub use confusion::{ConfusionPair, confusion};
 pub use error::ReportError;
-pub use files::{Format, write_csv, write_json, write_sheet};
-pub use predictions::{Prediction, PredictionRow, Predictions, PredictionsSummary};
-pub use reports::{LeftOut, Reports, ReportsSummary, Unreadable};
+pub use files::{Format, write_sheet};
+pub use ledger::Ledger;
+pub use piece::{Entry, Piece, Seen};
+use predictions::PredictionTotals;
+pub use predictions::{MOST_CHANGED, Prediction, PredictionRow, Predictions, PredictionsSummary};
+pub use reports::{Failed, LeftOut, MOST_FAILED, Reports, ReportsSummary, Unreadable};
+#[cfg(test)]
+pub(crate) use rows::Kept;
+pub use rows::{Nowhere, Rows, Tables};
 pub use sheet::Sheet;
 pub use table::{Best, Cell, Column, Heading, Holds, Row};
 pub use tensor_distance::{Distance, DistanceRow, DistanceSummary, Distances};

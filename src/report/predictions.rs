@@ -2,16 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::confusion::Confusions;
 use super::metrics::wilson;
-use super::{Best, Cell, Column, Kind, Outcome, Row};
+use super::{Best, Cell, Column, ConfusionPair, Kind, Outcome, Row};
 
-/// Comparison of optimized and parent predictions: one row for each image, sorted by name.
+/// Changed images that a report names; its rows hold all.
+pub const MOST_CHANGED: usize = 48;
+
+/// Comparison of optimized and parent predictions. Its rows, one for each image, are in its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Predictions {
-    /// One row for each image, the unreadable ones too.
-    pub rows: Vec<PredictionRow>,
     /// The aggregate.
     pub summary: PredictionsSummary,
+    /// The images on which the predicted classes differ, the largest KL(p‖s) first: what to look at first. No more
+    /// than [`MOST_CHANGED`].
+    pub changed: Vec<PredictionRow>,
+    /// How many there are in all.
+    pub changed_count: u64,
+    /// Which class became which, the most frequent pair first, then by class.
+    pub confusions: Vec<ConfusionPair>,
 }
 
 /// What both models say about one image.
@@ -141,40 +150,118 @@ impl Row for PredictionRow {
     }
 }
 
-impl Predictions {
-    /// The report of sorted `rows`, of which `unreadable` ones hold no model's answer.
-    pub(super) fn new(rows: Vec<PredictionRow>, unreadable: u64) -> Predictions {
-        let images = rows.len() as u64 - unreadable;
-        let measured = || rows.iter().filter_map(PredictionRow::prediction);
-        let compared = measured().count() as u64;
-        let same = measured().filter(|p| !p.erroneous).count() as u64;
-        let interval = wilson(same, images);
+/// What [`Predictions`] are made of, added up image by image.
+#[derive(Debug)]
+pub(super) struct PredictionTotals {
+    compared: u64,
+    same: u64,
+    kl: f64,
+    changed: Vec<PredictionRow>,
+    changed_count: u64,
+    confusions: Confusions,
+}
+
+impl Default for PredictionTotals {
+    fn default() -> PredictionTotals {
+        PredictionTotals {
+            compared: 0,
+            same: 0,
+            // What sums of floating-point numbers begin with: 0.0 would lose the sign of a sum of -0.0.
+            kl: -0.0,
+            changed: Vec::new(),
+            changed_count: 0,
+            confusions: Confusions::default(),
+        }
+    }
+}
+
+impl PredictionTotals {
+    /// Adds an image that both models ran on.
+    pub(super) fn add(&mut self, row: PredictionRow) {
+        let Some(prediction) = row.prediction() else { return };
+        self.compared += 1;
+        self.kl += prediction.kl;
+        if !prediction.erroneous {
+            self.same += 1;
+            return;
+        }
+        self.confusions.add(prediction.class_parent, prediction.class_optimized);
+        self.changed_count += 1;
+        let kl = |row: &PredictionRow| row.prediction().map_or(0.0, |p| p.kl);
+        let before = |other: &PredictionRow| {
+            kl(&row).total_cmp(&kl(other)).then_with(|| other.image.cmp(&row.image)).is_le()
+        };
+        let at = self.changed.partition_point(before);
+        if at < MOST_CHANGED {
+            self.changed.truncate(MOST_CHANGED - 1);
+            self.changed.insert(at, row);
+        }
+    }
+
+    /// The report on `images` images that both models ran on, beside `unreadable` ones.
+    pub(super) fn report(self, images: u64, unreadable: u64) -> Predictions {
+        let interval = wilson(self.same, images);
         let summary = PredictionsSummary {
             images,
-            agreement: same as f64 / images.max(1) as f64,
+            agreement: self.same as f64 / images.max(1) as f64,
             low: interval.low,
             high: interval.high,
-            erroneous: images - same,
-            failed: images - compared,
+            erroneous: images - self.same,
+            failed: images - self.compared,
             unreadable,
-            mean_kl: (compared > 0).then(|| measured().map(|p| p.kl).sum::<f64>() / compared as f64),
+            mean_kl: (self.compared > 0).then(|| self.kl / self.compared as f64),
         };
-        Predictions { rows, summary }
+        Predictions {
+            summary,
+            changed: self.changed,
+            changed_count: self.changed_count,
+            confusions: self.confusions.pairs(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn row(image: &str, kl: f64, erroneous: bool) -> PredictionRow {
+        let outcome = Outcome::Measured(Prediction {
+            class_optimized: u32::from(erroneous),
+            class_parent: 0,
+            rank_of_parent_class: 0,
+            confidence_optimized: 0.5,
+            confidence_optimized_in_parent: 0.5,
+            confidence_parent: 0.5,
+            margin: 0.0,
+            kl,
+            erroneous,
+            top5_parent: Vec::new(),
+            top5_optimized: Vec::new(),
+        });
+        PredictionRow { image: image.into(), label: None, outcome }
     }
 
-    /// The classes of parent and optimized model on the images that did not fail.
-    pub fn classes(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.rows.iter().filter_map(|row| row.prediction().map(|p| (p.class_parent, p.class_optimized)))
-    }
-
-    /// The images on which the predicted classes differ, the largest KL(p‖s) first: what to look at first.
-    pub fn changed(&self) -> Vec<(&PredictionRow, &Prediction)> {
-        let mut changed: Vec<_> = self
-            .rows
-            .iter()
-            .filter_map(|row| row.prediction().filter(|p| p.erroneous).map(|p| (row, p)))
-            .collect();
-        changed.sort_by(|a, b| b.1.kl.total_cmp(&a.1.kl).then_with(|| a.0.image.cmp(&b.0.image)));
-        changed
+    #[test]
+    fn the_most_changed_images_are_kept_whatever_their_order() {
+        // Every number up to 199 once, in an order that is none, and equal ones by name.
+        let kl = |at: u64| (at * 77 % 200 / 2) as f64;
+        let rows: Vec<PredictionRow> =
+            (0..200).map(|at| row(&format!("{at:03}"), kl(at), at % 5 != 0)).collect();
+        let mut all: Vec<PredictionRow> =
+            rows.iter().filter(|r| r.prediction().unwrap().erroneous).cloned().collect();
+        all.sort_by(|a, b| {
+            let kl = |row: &PredictionRow| row.prediction().unwrap().kl;
+            kl(b).total_cmp(&kl(a)).then_with(|| a.image.cmp(&b.image))
+        });
+        let mut totals = PredictionTotals::default();
+        rows.into_iter().for_each(|row| totals.add(row));
+        let report = totals.report(200, 3);
+        assert_eq!(report.changed, all[..MOST_CHANGED]);
+        assert_eq!(
+            (report.changed_count, report.summary.erroneous, report.summary.unreadable),
+            (160, 160, 3)
+        );
+        assert_eq!(report.confusions[0].count, 160);
     }
 }

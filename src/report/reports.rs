@@ -26,6 +26,28 @@ pub struct Unreadable {
     pub reason: String,
 }
 
+/// Images on which an output holds NaN or infinity.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// How many there are, or outputs of them where there is no report on predictions.
+    pub count: u64,
+    /// The first by name, with the reason in words. No more than [`MOST_FAILED`].
+    pub first: Vec<(String, String)>,
+}
+
+/// Images that [`Failed`] names; the rows of the reports hold all.
+pub const MOST_FAILED: usize = 50;
+
+impl Failed {
+    pub(super) fn add(&mut self, image: &str, reason: Option<&str>) {
+        let Some(reason) = reason else { return };
+        self.count += 1;
+        if self.first.len() < MOST_FAILED {
+            self.first.push((image.to_string(), reason.to_string()));
+        }
+    }
+}
+
 /// The reports of one dataset. What was not asked for, or is among `left_out`, is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reports {
@@ -39,6 +61,8 @@ pub struct Reports {
     pub left_out: Vec<LeftOut>,
     /// Images that could not be read, sorted by name.
     pub unreadable: Vec<Unreadable>,
+    /// Images that could be read and on which an output is not finite.
+    pub failed: Failed,
     /// Whether the model ends in logits, so that softmax made the probabilities of the reports.
     pub softmax_applied: bool,
 }
@@ -64,6 +88,15 @@ pub struct ReportsSummary {
 }
 
 impl Reports {
+    /// Whether there is a report of this kind.
+    pub fn made(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Predictions => self.predictions.is_some(),
+            Kind::Annotations => self.annotations.is_some(),
+            Kind::TensorDistance => self.tensor_distance.is_some(),
+        }
+    }
+
     /// The aggregates without the rows.
     pub fn summary(&self) -> ReportsSummary {
         ReportsSummary {

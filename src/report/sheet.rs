@@ -137,7 +137,7 @@ impl Sheet {
         sheet
     }
 
-    /// Reads the rows that [`write_json`](super::write_json) wrote, one at a time.
+    /// Reads the rows that [`Tables`](super::Tables) wrote as JSON, one at a time.
     ///
     /// # Errors
     /// [`ReportError::Stored`].
@@ -327,34 +327,35 @@ impl<'de, R: Row + DeserializeOwned> Visitor<'de> for Rows<R> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use super::super::{Collector, Head, Reports, confusion, write_json};
+    use super::super::files::{json_end, json_row};
+    use super::super::{Collector, Compare, Head, Kept, confusion};
     use super::*;
 
-    pub(super) fn reports() -> Reports {
+    pub(super) fn rows() -> Kept {
         let kinds = [Kind::Predictions, Kind::Annotations, Kind::TensorDistance];
-        let mut collector = Collector::new(&kinds, vec!["prob".into()], Head::Probabilities, true);
+        let compare = Compare::new(&kinds, vec!["prob".into()], Head::Probabilities, true);
+        let mut collector = Collector::new(compare);
         collector.push("a.png", Some(0), &[&[0.75, 0.25]], &[&[0.25, 0.75]]).unwrap();
         collector.push("b.png", Some(1), &[&[0.25, 0.75]], &[&[0.125, 0.875]]).unwrap();
         collector.push("n.png", Some(1), &[&[0.25, 0.75]], &[&[f32::NAN, 0.5]]).unwrap();
         collector.push_failed("0.png", None, "truncated");
-        collector.finish()
+        collector.all().1
     }
 
     fn stored<R: Row + Clone>(rows: &[R]) -> (Sheet, Sheet) {
         let mut json = Vec::new();
-        write_json(rows, &mut json).unwrap();
+        for (index, row) in rows.iter().enumerate() {
+            json_row(index as u64, row, &mut json).unwrap();
+        }
+        json_end(rows.len() as u64, &mut json).unwrap();
         let classes = vec!["tench, Tinca".to_string(), "goldfish".to_string()];
         (Sheet::read(R::KIND, &json[..], classes.clone()).unwrap(), Sheet::new(rows.to_vec(), classes))
     }
 
     #[test]
     fn what_a_run_stored_reads_back_as_it_was() {
-        let reports = reports();
-        let sheets = [
-            stored(&reports.predictions.unwrap().rows),
-            stored(&reports.annotations.unwrap().rows),
-            stored(&reports.tensor_distance.unwrap().rows),
-        ];
+        let rows = rows();
+        let sheets = [stored(&rows.predictions), stored(&rows.annotations), stored(&rows.distances)];
         for (read, made) in sheets {
             assert_eq!((read.len(), read.kind()), (4, made.kind()));
             for row in 0..read.len() {
@@ -369,7 +370,7 @@ mod tests {
 
     #[test]
     fn cells_and_best_classes_are_those_of_the_rows() {
-        let (sheet, _) = stored(&reports().predictions.unwrap().rows);
+        let (sheet, _) = stored(&rows().predictions);
         let images: Vec<&str> = (0..4).map(|row| sheet.image(row)).collect();
         assert_eq!(images, ["0.png", "a.png", "b.png", "n.png"]);
         assert_eq!(sheet.value(1, "class_optimized"), Cell::Class(1));

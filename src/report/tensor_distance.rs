@@ -5,12 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::metrics::DistanceSums;
 use super::{Cell, Column, Kind, Outcome, Row};
 
-/// Tensor distance to the parent's outputs: one row for each image and output.
+/// Tensor distance to the parent's outputs. Its rows, one for each image and output, those of unreadable images too,
+/// are in its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Distances {
-    /// Sorted by image, the outputs of an image in the model's order. An unreadable image has one row for
-    /// each output too.
-    pub rows: Vec<DistanceRow>,
     /// One aggregate for each output, in the model's order.
     pub per_output: Vec<DistanceSummary>,
 }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::RunError;
+use super::draft::Draft;
 use super::event_log::EventLog;
 use super::events::Stage;
 use super::interrupt::Interrupt;
@@ -15,14 +16,14 @@ use super::stages::closing;
 use super::stages::measure::{Matrix, Subjects, begin, measure, tell};
 use super::stages::page::{Facts, render};
 use super::stages::prepare::{check_fit, first_readable, load};
-use super::stages::report::{Pair, evaluate, files, thumbnails};
+use super::stages::report::{Pair, compare_on, evaluate, tell_unreadable, thumbnails};
 use super::stages::verify::head_of;
 use super::summary::ModelSummary;
 use crate::dataset::{Dataset, DatasetSpec, Preprocess};
 use crate::engine::{EngineName, Libraries, LoadOptions};
 use crate::measure::host;
 use crate::model::{Model, inspect};
-use crate::report::{Kind, Reports};
+use crate::report::{Kind, Nowhere, Reports, Rows, Tables};
 
 /// What to compare, and on what.
 #[derive(Debug, Clone)]
@@ -49,6 +50,8 @@ pub struct Request {
     pub stream_threads: Vec<usize>,
     /// Batch sizes to measure.
     pub batch: Vec<usize>,
+    /// The folder that takes the files.
+    pub output: Option<PathBuf>,
 }
 
 /// What came of it.
@@ -62,7 +65,7 @@ pub struct Comparison {
     pub performance: Performance,
     /// The reports, the first model being the parent.
     pub reports: Reports,
-    /// `report.html` and the tables, by name.
+    /// `report.html` and `performance.json`; the tables are written already.
     pub files: Vec<(String, Vec<u8>)>,
 }
 
@@ -156,23 +159,38 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
     let outputs = a.spawn().and_then(|mut r| r.run(&input)).map_err(|e| RunError::stage(Stage::Report, e))?;
     let samples: Vec<Vec<f32>> = outputs.first().map(|v| v.as_slice().to_vec()).into_iter().collect();
     let head = head_of(a.as_ref(), &samples);
-    let pair = Pair { parent: a.as_ref(), optimized: b.as_ref(), head, threads: request.threads };
     let kinds = [Kind::Predictions, Kind::Annotations, Kind::TensorDistance];
-    let reports = evaluate(&pair, &dataset, &request.preprocess, &kinds, usize::MAX, &sink);
+    let compared = compare_on(a.as_ref(), head, &dataset, &kinds);
+    let pair =
+        Pair { parent: a.as_ref(), optimized: b.as_ref(), compare: &compared, threads: request.threads };
+    let classes = dataset.classes.clone().unwrap_or_default();
+    let mut tables = None;
+    if let Some(folder) = &request.output {
+        let begin = |name: &str| Draft::create(folder, name);
+        tables = Some(Tables::create(compared.kinds(), &classes, begin)?);
+    }
+    let mut nowhere = Nowhere;
+    let rows: &mut dyn Rows = tables.as_mut().map_or(&mut nowhere, |tables| tables);
+    let reports = evaluate(&pair, &dataset, &request.preprocess, rows, usize::MAX, &sink);
+    let reports = reports.and_then(|reports| tell_unreadable(&reports, &dataset, &sink).map(|()| reports));
     stopped()?;
     let reports = reports.map_err(report)?;
+    let tables = tables.map_or(Ok(Vec::new()), |tables| tables.finish(|kind| reports.made(kind)));
+    let drafts = tables.map_err(|e| RunError::stage(Stage::Report, e))?;
     sink.finish();
 
-    let classes = dataset.classes.clone().unwrap_or_default();
-    let mut written = files(&reports, &classes).map_err(report)?;
+    let mut names = Vec::new();
+    for draft in drafts {
+        names.push(draft.commit()?.name);
+    }
     let (first, second) = (summary_of(&first), summary_of(&second));
-    let names: Vec<String> = written.iter().map(|(name, _)| name.clone()).collect();
     let page = render(&Facts {
         title: "comparison",
         made: &crate::project::time::now(),
         parent: &first,
         optimized: &second,
         performance: &performance,
+        hosts: &[],
         sensitivity: &[],
         tradeoff: &[],
         gates: &[],
@@ -186,9 +204,9 @@ pub fn compare(request: &Request, log: &EventLog, interrupt: &Interrupt) -> Resu
     });
     let mut json = serde_json::to_vec_pretty(&performance).map_err(|e| RunError::stage(Stage::Measure, e))?;
     json.push(b'\n');
-    written.push(("performance.json".into(), json));
-    written.push(("report.html".into(), page.map_err(|e| RunError::stage(Stage::Report, e))?));
-    Ok(Comparison { first, second, performance, reports, files: written })
+    let page = page.map_err(|e| RunError::stage(Stage::Report, e))?;
+    let files = vec![("performance.json".into(), json), ("report.html".into(), page)];
+    Ok(Comparison { first, second, performance, reports, files })
 }
 
 fn summary_of(model: &Model) -> ModelSummary {

@@ -36,6 +36,8 @@ pub const ARTIFACTS: &[&str] = &[
     "tensor_distance.json",
     "report.html",
     "unreadable.csv",
+    super::stages::HOSTS_FOLDER,
+    super::shards::FOLDER,
 ];
 
 /// The names that only a run leaves; one of them means that the folder holds a run.

@@ -5,6 +5,8 @@ use super::events::Stage;
 use super::interrupt::EXIT_INTERRUPTED;
 use super::launch::LaunchError;
 use super::plan::PlanError;
+use super::shards::ShardError;
+use super::slurm::SlurmError;
 use crate::project::ProjectError;
 
 /// An error of the run room.
@@ -22,6 +24,12 @@ pub enum RunError {
     /// A worker can't be started or stopped.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// Shards are missing, damaged, or not those of this run.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// Slurm is not there, or refuses.
+    #[error(transparent)]
+    Slurm(#[from] SlurmError),
     /// A stage failed.
     #[error("{}: {source}", stage.name())]
     Stage {
@@ -47,7 +55,12 @@ impl RunError {
             RunError::Plan(_) => 2,
             RunError::Directory(DirectoryError::Project(_) | DirectoryError::Plan(_)) => 1,
             RunError::Directory(_) => 2,
-            RunError::Project(_) | RunError::Launch(_) | RunError::Stage { .. } => 1,
+            RunError::Shard(error) if error.is_usage() => 2,
+            RunError::Project(_)
+            | RunError::Launch(_)
+            | RunError::Shard(_)
+            | RunError::Slurm(_)
+            | RunError::Stage { .. } => 1,
             RunError::Interrupted => EXIT_INTERRUPTED,
         }
     }

@@ -13,6 +13,8 @@ use crate::project::{ProjectError, atomic, time};
 
 /// The shortest time between two progress entries of a stage, the last one aside.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// The same where many tasks write to one file system.
+const SPARSE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Someone who is told each entry as it is logged.
 pub trait Listener: Send {
@@ -59,6 +61,20 @@ impl EventLog {
             state: State::of_log(&before),
             ..Inner::new(listeners)
         }))
+    }
+
+    /// As [`EventLog::open`], for one of many tasks that write to the same file system: progress comes at most once
+    /// a second, and there is no `state.json` beside the log.
+    ///
+    /// # Errors
+    /// As [`EventLog::open`].
+    pub fn open_sparse(events: &Path, listeners: Vec<Box<dyn Listener>>) -> Result<Self, ProjectError> {
+        let failed = |source| ProjectError::write(events, source);
+        let before = cut_torn_line(events).map_err(failed)?;
+        let file = OpenOptions::new().create(true).append(true).open(events).map_err(failed)?;
+        let state = State::of_log(&before);
+        let throttle = Throttle { interval: SPARSE_INTERVAL, ..Throttle::default() };
+        Ok(Self::with(Inner { file: Some(file), state, throttle, ..Inner::new(listeners) }))
     }
 
     /// A log that is written nowhere: for tests and for commands that keep no run directory.
@@ -141,11 +157,17 @@ impl Inner {
     }
 }
 
-/// Lets at most one progress entry of a stage through in [`PROGRESS_INTERVAL`], and the last one.
-#[derive(Default)]
+/// Lets at most one progress entry of a stage through in an interval, and the last one.
 struct Throttle {
+    interval: Duration,
     last: Option<(Stage, Duration)>,
     pending: Option<Entry>,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Throttle { interval: PROGRESS_INTERVAL, last: None, pending: None }
+    }
 }
 
 impl Throttle {
@@ -162,7 +184,7 @@ impl Throttle {
             return self.pending.take().into_iter().chain([entry]).collect();
         };
         let early =
-            self.last.is_some_and(|(last_stage, last)| last_stage == stage && now < last + PROGRESS_INTERVAL);
+            self.last.is_some_and(|(last_stage, last)| last_stage == stage && now < last + self.interval);
         if early && done != total {
             self.pending = Some(entry);
             return Vec::new();

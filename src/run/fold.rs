@@ -72,11 +72,23 @@ pub struct StageState {
     pub detail: Option<String>,
     /// How long it took, once it has ended.
     pub seconds: Option<f64>,
+    /// The largest share of the items that was finished at a time: with the next round they are counted anew.
+    #[serde(default)]
+    pub reached: f64,
 }
 
 impl StageState {
     fn new(stage: Stage) -> Self {
-        StageState { stage, done: 0, total: 0, rate: 0.0, eta_seconds: None, detail: None, seconds: None }
+        StageState {
+            stage,
+            done: 0,
+            total: 0,
+            rate: 0.0,
+            eta_seconds: None,
+            detail: None,
+            seconds: None,
+            reached: 0.0,
+        }
     }
 }
 
@@ -114,6 +126,7 @@ impl State {
                 let state = self.stage(*stage);
                 state.done = *done;
                 state.total = *total;
+                state.reached = state.reached.max(*done as f64 / (*total).max(1) as f64);
                 state.rate = *rate;
                 state.eta_seconds = *eta_seconds;
                 state.detail.clone_from(detail);
@@ -181,6 +194,18 @@ mod tests {
             eta_seconds: Some(4.0),
             detail: Some("a.png".into()),
         }
+    }
+
+    #[test]
+    fn what_a_stage_reached_stays_when_it_counts_anew() {
+        let text = log(vec![
+            started(),
+            Event::StageStarted { stage: Stage::Statistics },
+            progress(200),
+            progress(30),
+        ]);
+        let state = State::of_log(&text);
+        assert_eq!(state.active().map(|s| (s.done, s.reached)), Some((30, 200.0 / 300.0)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub const EXIT_INTERRUPTED: u8 = 130;
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     flag: Arc<AtomicBool>,
+    late: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -32,6 +33,33 @@ impl Interrupt {
             .name("signals".into())
             .spawn(move || runtime.block_on(listen(flag, ctrl_c, terminate)))?;
         Ok(interrupt)
+    }
+
+    /// As [`Interrupt::install`], and SIGUSR1 asks to stop because the time that a scheduler grants is nearly up.
+    ///
+    /// # Errors
+    /// As [`Interrupt::install`].
+    pub fn install_in_task() -> io::Result<Self> {
+        let interrupt = Self::install()?;
+        let (flag, late) = (interrupt.flag.clone(), interrupt.late.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let mut warned = {
+            let _entered = runtime.enter();
+            signal(SignalKind::user_defined1())?
+        };
+        let listen = async move {
+            if warned.recv().await.is_some() {
+                late.store(true, Ordering::Relaxed);
+                flag.store(true, Ordering::Relaxed);
+            }
+        };
+        std::thread::Builder::new().name("time limit".into()).spawn(move || runtime.block_on(listen))?;
+        Ok(interrupt)
+    }
+
+    /// Whether it was a time limit that asked to stop.
+    pub fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
     }
 
     /// As [`Interrupt::install`], and the hang-up of a terminal is no longer heard: for a worker that

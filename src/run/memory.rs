@@ -54,14 +54,16 @@ pub enum Source {
 impl Budget {
     /// The limit of `plan`; left out, 80 % of what the cgroup grants or the machine has.
     pub fn of(plan: &Plan) -> Budget {
-        let machine = Some(host::Host::probe().memory_bytes).filter(|bytes| *bytes > 0);
-        Budget::choose(plan.memory_limit, cgroup::memory_limit(), machine)
+        plan.memory_limit.map_or_else(Budget::available, |bytes| Budget { bytes, source: Source::RunFile })
     }
 
-    fn choose(limit: Option<u64>, cgroup: Option<u64>, machine: Option<u64>) -> Budget {
-        if let Some(bytes) = limit {
-            return Budget { bytes, source: Source::RunFile };
-        }
+    /// What there is without a plan: 80 % of what the cgroup grants or the machine has.
+    pub fn available() -> Budget {
+        let machine = Some(host::Host::probe().memory_bytes).filter(|bytes| *bytes > 0);
+        Budget::choose(cgroup::memory_limit(), machine)
+    }
+
+    fn choose(cgroup: Option<u64>, machine: Option<u64>) -> Budget {
         let share = |bytes: u64| (bytes as f64 * AUTO_SHARE) as u64;
         match (cgroup, machine) {
             (Some(group), machine) if machine.is_none_or(|machine| group < machine) => {
@@ -70,6 +72,11 @@ impl Budget {
             (_, Some(machine)) => Budget { bytes: share(machine), source: Source::Machine },
             _ => Budget { bytes: u64::MAX, source: Source::Unknown },
         }
+    }
+
+    /// Bytes that tensors may take that are computed from a model's constants: they are held beside its weights.
+    pub fn room_for_constants(&self) -> u64 {
+        self.bytes / 2
     }
 
     /// The largest model file, with its data, that can be worked with: more is refused before it is read.
@@ -218,7 +225,7 @@ impl Needs {
             return Err(MemoryError::Calibration { needs, model: self.model, tensors: self.tensors, budget });
         }
         let mut needs = with(threads).saturating_add(LEAST_FOR_DECODING);
-        for streams in &plan.performance.streams {
+        for streams in plan.performance.streams.iter() {
             for batch in &plan.performance.batch {
                 // `auto` looks at the memory itself.
                 let Count::Number(batch) = *batch else { continue };
@@ -315,8 +322,8 @@ mod tests {
 
     #[test]
     fn a_budget_is_that_of_the_run_file_the_cgroup_or_the_machine() {
-        assert_eq!(Budget::choose(Some(5), Some(3), Some(4)), budget(5));
-        let of = |cgroup, machine| Budget::choose(None, cgroup, machine);
+        assert_eq!(Budget::of(&plan(", memory_limit: 5 GB")), budget(5_000_000_000));
+        let of = Budget::choose;
         assert_eq!(of(Some(100), Some(200)), Budget { bytes: 80, source: Source::Cgroup });
         assert_eq!(of(Some(300), Some(200)), Budget { bytes: 160, source: Source::Machine });
         assert_eq!(of(None, None).bytes, u64::MAX);
@@ -340,7 +347,7 @@ mod tests {
         assert!(error.starts_with("calibration takes about 1.3 GB with one thread (model 105 MB"), "{error}");
         assert!(error.contains("but memory_limit is 1.1 GB; take a machine with more memory"), "{error}");
         let mut plan = plan("");
-        plan.performance.streams = vec![1, 64];
+        plan.performance.streams = vec![1, 64].into();
         plan.performance.batch = vec![Count::Number(32)];
         let error = needs().allow(&plan, budget(8 * GIB)).unwrap_err().to_string();
         assert!(error.starts_with("measuring with 64 streams and batch 32 takes about "), "{error}");

@@ -45,6 +45,9 @@ pub struct Performance {
     /// The setting with the most throughput for each model on each engine.
     #[serde(default)]
     pub best: Vec<Best>,
+    /// How often both models predict the same class on this host, on each engine; only with `performance.on`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agreement: Vec<Agreement>,
     /// Load time and memory of each model on each engine.
     #[serde(default)]
     pub loads: Vec<LoadRecord>,
@@ -131,6 +134,21 @@ pub struct Best {
     pub within_limit: bool,
 }
 
+/// On which share of some images of the dataset both models predict the same class, with its 95 % interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// The engine that ran both.
+    pub engine: EngineName,
+    /// Images, spread evenly over the dataset.
+    pub images: u64,
+    /// The share, 0 to 1.
+    pub agreement: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
 impl Best {
     /// In what it was measured.
     pub fn setting(&self) -> Setting {
@@ -212,6 +230,7 @@ impl Performance {
             self.speedup.retain(|speedup| speedup.engine != engine);
             self.loads.retain(|load| load.engine != engine);
             self.best.retain(|best| best.engine != engine);
+            self.agreement.retain(|agreement| agreement.engine != engine);
             self.engines.retain(|record| record.engine != engine);
             if engine == EngineName::Builtin {
                 self.layers.clear();

@@ -3,18 +3,25 @@
 //! Cheap enough to ask for every run of a workspace several times a second: `state.json` holds the fold
 //! up to the last event of weight, and what came after it is within the last bytes of the log.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::events::{Entry, Status};
 use super::fold::{Phase, State};
+use super::shards::{Progress, Shards};
+use super::slurm;
 use crate::project::lock::{Holder, RunLock};
 
 /// How much of the end of a log is read. An entry has a few hundred bytes.
 const END_OF_LOG: u64 = 8 << 10;
+/// The shortest time between two looks at the logs of all shards.
+const LOOK_AT_SHARDS_EVERY: Duration = Duration::from_secs(2);
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -66,7 +73,58 @@ pub fn of(directory: &Path) -> RunStatus {
         // It may have begun between the two looks.
         holder = RunLock::holder(directory);
     }
-    RunStatus { standing: standing(&state, holder.as_ref()), state, holder }
+    let status = RunStatus { standing: standing(&state, holder.as_ref()), state, holder };
+    let unfinished = matches!(status.state.phase, Phase::Waiting | Phase::Running);
+    match status.holder.is_none() && unfinished && Shards::are_in(directory) {
+        true => in_shards(directory, status),
+        false => status,
+    }
+}
+
+/// A run in shards, which nobody holds between its merges: what its shards have logged, and on a cluster, whether
+/// its jobs are at work or wait.
+fn in_shards(directory: &Path, mut status: RunStatus) -> RunStatus {
+    let Some(Progress { mut stage, working }) = progress(directory) else { return status };
+    let begun = working > 0 || stage.done > 0;
+    status.standing = match slurm::alive(directory) {
+        Some(alive) if alive.running > 0 => Standing::Running,
+        Some(alive) if alive.pending > 0 => {
+            let reason = alive.reason.unwrap_or_else(|| "its turn".into());
+            stage.detail =
+                Some(format!("waits in the queue: {reason}; {}", stage.detail.unwrap_or_default()));
+            Standing::Waiting
+        }
+        Some(_) => {
+            if let Some(words) = slurm::unfinished(directory) {
+                stage.detail = Some(format!("Slurm says: {words}; {}", stage.detail.unwrap_or_default()));
+            }
+            Standing::Interrupted
+        }
+        None if working > 0 => Standing::Running,
+        None => Standing::Waiting,
+    };
+    if begun || status.state.phase == Phase::Running {
+        status.state.phase = Phase::Running;
+        status.state.stages.retain(|other| other.stage != stage.stage);
+        status.state.stages.push(stage);
+    }
+    status
+}
+
+/// How far the shards are, not older than some seconds: all their logs are read for it, and a file system that
+/// many share has other things to do.
+fn progress(directory: &Path) -> Option<Progress> {
+    type Known = HashMap<PathBuf, (Instant, Option<Progress>)>;
+    static KNOWN: OnceLock<Mutex<Known>> = OnceLock::new();
+    let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((when, progress)) = known.get(directory)
+        && when.elapsed() < LOOK_AT_SHARDS_EVERY
+    {
+        return progress.clone();
+    }
+    let progress = Shards::open(directory).ok().map(|shards| shards.progress());
+    known.insert(directory.to_path_buf(), (Instant::now(), progress.clone()));
+    progress
 }
 
 fn standing(state: &State, holder: Option<&Holder>) -> Standing {

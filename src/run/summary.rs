@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::events::{Stage, Status};
+pub use super::performance::Agreement;
 use super::performance::EngineRecord;
 use super::plan::EngineName;
 pub use crate::measure::{Interval, Latency, Verdict};
@@ -24,7 +25,7 @@ pub struct Summary {
     pub schema: String,
     /// Whether all gates passed.
     pub status: Status,
-    /// The machine.
+    /// The machine that speeds were measured on.
     pub host: HostSummary,
     /// The FP32 model.
     pub parent: ModelSummary,
@@ -42,6 +43,9 @@ pub struct Summary {
     /// The engines that were asked for, with the reason where one could not be measured.
     #[serde(default)]
     pub engines: Vec<EngineRecord>,
+    /// The same on each kind of node of `performance.on`, in its order; the first is where `performance` was measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostPerformance>,
     /// What the method `accuracy_aware` found; absent with other methods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tradeoff: Option<TradeoffSummary>,
@@ -63,6 +67,46 @@ pub struct HostSummary {
     pub isa: Vec<String>,
     /// Cores that the process may use.
     pub cores: usize,
+}
+
+/// Both models on one kind of node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostPerformance {
+    /// The entry of `performance.on`.
+    pub on: String,
+    /// Name of the node that was taken.
+    pub hostname: String,
+    /// Its processor.
+    pub host: HostSummary,
+    /// Kernels that the built-in engine took.
+    pub kernels: String,
+    /// Speed of each model in each setting.
+    pub performance: Vec<PerformanceRow>,
+    /// How much faster the optimized model is in each setting.
+    pub speedup: Vec<Speedup>,
+    /// The engines that were asked for, with the reason where one could not be measured.
+    pub engines: Vec<EngineRecord>,
+    /// How often both models predict the same class there, on each engine; empty if they are no classifiers.
+    #[serde(default)]
+    pub agreement: Vec<Agreement>,
+    /// What made the numbers doubtful.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl HostPerformance {
+    /// FPS of a model in the setting of a speed-up.
+    pub fn fps(&self, role: ModelRole, of: &Speedup) -> Option<f64> {
+        let same = |row: &&PerformanceRow| {
+            row.model == role && (row.engine, row.setting()) == (of.engine, of.setting())
+        };
+        self.performance.iter().find(same).map(|row| row.fps.median)
+    }
+
+    /// How often both models agree on an engine.
+    pub fn agreement(&self, engine: EngineName) -> Option<&Agreement> {
+        self.agreement.iter().find(|agreement| agreement.engine == engine)
+    }
 }
 
 /// A model file.

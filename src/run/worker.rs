@@ -10,22 +10,32 @@
 use serde::Serialize;
 
 use super::directory::RunDirectory;
+use super::draft::{Draft, Written};
 use super::event_log::EventLog;
 use super::events::{Event, Stage};
 use super::fold::StageState;
 use super::interrupt::Interrupt;
-use super::plan::Plan;
+use super::plan::{Method, Plan};
+use super::shards::{Kept, Shards};
 use super::sink::Sink;
+use super::stages::baseline::Parent;
+use super::stages::calibrate::Calibrated;
+use super::stages::prepare::Subject;
+use super::stages::recipe::Recipe;
+use super::stages::tradeoff::Traded;
+use super::stages::verify::Optimized;
 use super::stages::{baseline, calibrate, closing, measure, prepare, report, sensitivity, tradeoff, verify};
 use super::summary::StageSeconds;
 use super::{Outcome, RunError};
 use crate::progress::Progress;
-use crate::project::{atomic, hash};
+use crate::project::{ProjectError, atomic, hash};
 
 /// What every stage needs: the plan, and where to speak and write.
 pub(super) struct Desk<'a> {
     pub plan: &'a Plan,
     pub directory: &'a RunDirectory,
+    /// Where shards have looked at the images: what they found takes the place of looking at them here.
+    pub shards: Option<&'a Shards>,
     log: &'a EventLog,
     interrupt: &'a Interrupt,
 }
@@ -60,6 +70,18 @@ impl Desk<'_> {
         Ok(())
     }
 
+    /// Begins a file of the run directory that [`Desk::commit`] puts there.
+    pub fn begin(&self, name: &str) -> Result<Draft, ProjectError> {
+        Draft::create(self.directory.path(), name)
+    }
+
+    /// Puts a file into the run directory that was written piece by piece.
+    pub fn commit(&self, draft: Draft) -> Result<(), RunError> {
+        let Written { name, bytes, sha256 } = draft.commit()?;
+        self.log.emit(Event::Artifact { path: name, bytes, sha256 });
+        Ok(())
+    }
+
     /// Puts a value into the run directory as indented JSON.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RunError> {
         let mut json = serde_json::to_vec_pretty(value).map_err(|e| RunError::stage(Stage::Report, e))?;
@@ -84,34 +106,101 @@ impl Desk<'_> {
     }
 }
 
-/// Does the work of `plan` in `directory`.
+/// Does the work of `plan` in `directory`. With `shards`, which must all have ended, no image is looked at for
+/// statistics and reports.
 ///
 /// # Errors
 /// A stage failed, or the user stopped the run; what was finished stays in the directory.
 pub fn execute(
     plan: &Plan,
     directory: &RunDirectory,
+    shards: Option<&Shards>,
     log: &EventLog,
     interrupt: &Interrupt,
 ) -> Result<Outcome, RunError> {
-    let desk = Desk { plan, directory, log, interrupt };
-    let subject = prepare::run(&desk)?;
-    let parent = baseline::run(&desk, &subject)?;
-    let calibrated = calibrate::run(&desk, &subject, &parent)?;
-    let (calibrated, tradeoff) = tradeoff::run(&desk, &subject, &parent, calibrated)?;
-    let optimized = verify::run(&desk, &subject, &parent, &calibrated)?;
-    let performance = measure::run(&desk, &subject, &optimized)?;
-    let sensitivity = sensitivity::run(&desk, &subject, &calibrated, &optimized, &performance)?;
+    let desk = Desk { plan, directory, shards, log, interrupt };
+    let Made { subject, parent, calibrated, tradeoff, optimized } = make(&desk)?;
+    let measured = measure::run(&desk, &subject, &optimized)?;
+    let sensitivity = sensitivity::run(&desk, &subject, &calibrated, &optimized, &measured.performance)?;
     let reports = report::run(&desk, &subject, &parent, &optimized, &calibrated.unreadable)?;
     let results = closing::Results {
         calibrated: &calibrated,
         optimized: &optimized,
-        performance: &performance,
+        measured: &measured,
         sensitivity: &sensitivity,
         tradeoff,
-
         evaluated: &reports,
     };
     let summary = closing::run(&desk, &subject, &results)?;
     Ok(Outcome { summary })
+}
+
+/// Makes the INT8 model of `plan` from what `shards` found, and goes no further.
+///
+/// # Errors
+/// As [`execute`].
+pub fn make_model(
+    plan: &Plan,
+    directory: &RunDirectory,
+    shards: &Shards,
+    log: &EventLog,
+    interrupt: &Interrupt,
+) -> Result<(), RunError> {
+    shards.forget_model()?;
+    let desk = Desk { plan, directory, shards: Some(shards), log, interrupt };
+    let Made { calibrated, tradeoff, optimized, .. } = make(&desk)?;
+    let fp32_layers = tradeoff.map_or_else(Vec::new, |traded| traded.summary.fp32_layers);
+    shards.record_model(&optimized.model.sha256, optimized.head, fp32_layers, &kept(calibrated))
+}
+
+/// Puts the statistics of `shards` together and goes as far as scoring candidates for the INT8 model needs: with
+/// `accuracy_aware` that is the model that layers are given back of.
+///
+/// # Errors
+/// As [`execute`].
+pub fn prepare_candidates(
+    plan: &Plan,
+    directory: &RunDirectory,
+    shards: &Shards,
+    log: &EventLog,
+    interrupt: &Interrupt,
+) -> Result<(), RunError> {
+    shards.forget_model()?;
+    shards.forget_statistics()?;
+    let desk = Desk { plan, directory, shards: Some(shards), log, interrupt };
+    let subject = prepare::run(&desk)?;
+    let parent = baseline::run(&desk, &subject)?;
+    let key = calibrate::merge(&desk, &subject)?;
+    let kept = match plan.optimize.method {
+        Method::AccuracyAware => Some(kept(calibrate::run(&desk, &subject, &parent)?)),
+        _ => None,
+    };
+    shards.record_statistics(&key, kept.as_ref())
+}
+
+fn kept(calibrated: Calibrated) -> Kept {
+    let Recipe { options, shifts, source, .. } = calibrated.recipe;
+    Kept { options, shifts, source }
+}
+
+/// What there is once the INT8 model is made.
+struct Made {
+    subject: Subject,
+    parent: Parent,
+    calibrated: Calibrated,
+    tradeoff: Option<Traded>,
+    optimized: Optimized,
+}
+
+fn make(desk: &Desk) -> Result<Made, RunError> {
+    let subject = prepare::run(desk)?;
+    let parent = match desk.shards.is_some_and(|s| s.model_is_made() || s.candidates_can_run()) {
+        // It was looked at when the INT8 model was made.
+        true => baseline::load(&subject)?,
+        false => baseline::run(desk, &subject)?,
+    };
+    let calibrated = calibrate::run(desk, &subject, &parent)?;
+    let (calibrated, tradeoff) = tradeoff::run(desk, &subject, &parent, calibrated)?;
+    let optimized = verify::run(desk, &subject, &parent, &calibrated)?;
+    Ok(Made { subject, parent, calibrated, tradeoff, optimized })
 }

@@ -183,6 +183,17 @@ pub fn spec(action: Action) -> Option<&'static Spec> {
 }
 
 impl Action {
+    /// Its word in the footer now; `None` where it stands in the help alone.
+    pub fn word(self, app: &App) -> Option<&'static str> {
+        let hint = || spec(self).and_then(|spec| spec.hint);
+        match self {
+            Action::Projects(action) => action.word(app).or_else(hint),
+            Action::Optimize(action) => action.word(app).or_else(hint),
+            Action::Report(action) => action.word(app),
+            _ => hint(),
+        }
+    }
+
     /// Whether it can be done now.
     ///
     /// # Errors

@@ -16,7 +16,6 @@ pub struct KeysError {
     message: String,
 }
 
-/// One key or several.
 impl KeysError {
     /// Something wrong on a line, from 1.
     pub(super) fn new(path: &Path, line: usize, message: String) -> Self {
@@ -24,6 +23,7 @@ impl KeysError {
     }
 }
 
+/// One key or several.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Keys {

@@ -21,6 +21,7 @@ mod message;
 pub mod overlay;
 pub mod pace;
 mod runtime;
+mod session;
 pub mod settings;
 pub mod snapshot;
 pub mod tabs;
@@ -98,6 +99,8 @@ pub fn open(folder: Option<&Path>, run: Option<&Path>) -> Result<End, TuiError> 
     if let Some(run) = run {
         app.subject = Some(subject(run)?);
         app.tab = Tab::Performance;
+    } else {
+        session::take_up(&mut app);
     }
     let exit = {
         let _guard = terminal::Guard::enter()?;
@@ -112,13 +115,16 @@ pub fn open(folder: Option<&Path>, run: Option<&Path>) -> Result<End, TuiError> 
             },
         )
     };
-    tabs::projects::import::trial::stop();
+    tabs::projects::import::child::stop();
     let exit = match exit {
         Ok(exit) => exit,
         // What fails after the terminal was taken is the terminal itself: it has gone away.
         Err(error) if gone(&error) => Exit::Hangup,
         Err(error) => return Err(error.into()),
     };
+    if exit == Exit::Hangup {
+        session::keep(&app);
+    }
     Ok(End { exit, farewell: farewell(&app) })
 }
 
@@ -128,13 +134,17 @@ fn machine() -> String {
     format!("{} · {} cores · {isa}", host::hostname(), host::cores())
 }
 
-/// The last result and its folder, and what goes on without the workbench.
-fn farewell(app: &App) -> String {
+/// What is left on the normal screen: the last result that was open with its folder, and what goes on without the
+/// workbench.
+pub fn farewell(app: &App) -> String {
     let mut text = String::new();
-    let shown = app.optimize.watched.as_ref().or(app.subject.as_ref().map(|subject| &subject.directory));
-    if let Some((project, variant)) = shown.and_then(|directory| app.snapshot.variant(directory))
-        && let Some(summary) = &variant.summary
-    {
+    let open = app.subject.as_ref().map(|subject| &subject.directory);
+    let shown = [app.optimize.watched.as_ref(), open].into_iter().flatten();
+    let mut finished = shown.filter_map(|directory| {
+        let (project, variant) = app.snapshot.variant(directory)?;
+        Some((project, variant, variant.summary.as_deref()?))
+    });
+    if let Some((project, variant, summary)) = finished.next() {
         let name = format!("{}, {}", project.project.name, variant.variant.name);
         let width = usize::from(app.size.0).max(40);
         text += &summary_text::render(summary, &name, &variant.variant.path, width);

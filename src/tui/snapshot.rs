@@ -15,8 +15,10 @@ use crate::run::plan::{Preset, RangeMethod};
 use crate::run::status::{self, Standing};
 use crate::run::summary::Summary;
 
-/// How often the workspace is looked at while a run is at work, and while none is.
+/// How often the workspace is looked at while a run is at work, while that run measures, which looking disturbs, and
+/// while none is.
 const WHILE_RUNNING: Duration = Duration::from_millis(200);
+const WHILE_MEASURING: Duration = Duration::from_secs(1);
 const WHILE_IDLE: Duration = Duration::from_secs(1);
 
 /// What the workspace holds.
@@ -116,12 +118,18 @@ impl VariantEntry {
         Stage::ALL.into_iter().filter(move |stage| searches || *stage != Stage::Tradeoff)
     }
 
+    /// Whether its run is at work and times inferences now.
+    pub fn measures(&self) -> bool {
+        let active = self.state.active().map(|stage| stage.stage);
+        self.standing == Standing::Running && matches!(active, Some(Stage::Baseline | Stage::Measure))
+    }
+
     /// How much of the run is done, from 0 to just below 1: each stage counts alike, as nobody knows
     /// beforehand how long it takes.
     pub fn fraction(&self) -> f64 {
         let ended = self.state.stages.iter().filter(|stage| stage.seconds.is_some()).count() as f64;
-        let active = self.state.active().filter(|stage| stage.total > 0);
-        let part = active.map_or(0.0, |stage| stage.done as f64 / stage.total as f64);
+        // A stage of several rounds begins to count anew; what was reached stays.
+        let part = self.state.active().map_or(0.0, |stage| stage.reached);
         ((ended + part.min(1.0)) / self.stages().count() as f64).min(0.99)
     }
 }
@@ -196,6 +204,14 @@ fn failed(error: ProjectError) -> Snapshot {
     Snapshot { failure: Some(error.to_string()), ..Snapshot::default() }
 }
 
+fn pause(snapshot: &Snapshot) -> Duration {
+    match snapshot.running() {
+        None => WHILE_IDLE,
+        Some(_) if snapshot.variants().any(|(_, variant)| variant.measures()) => WHILE_MEASURING,
+        Some(_) => WHILE_RUNNING,
+    }
+}
+
 /// Looks at the workspace for as long as the workbench is open; tells it what has changed, and
 /// nothing while nothing does.
 pub fn watch(workspace: &Workspace, mailer: &Mailer) {
@@ -203,7 +219,7 @@ pub fn watch(workspace: &Workspace, mailer: &Mailer) {
     let mut last = None;
     while mailer.is_open() {
         let snapshot = reader.read(workspace).unwrap_or_else(failed);
-        let pause = if snapshot.running().is_some() { WHILE_RUNNING } else { WHILE_IDLE };
+        let pause = pause(&snapshot);
         if last.as_ref() != Some(&snapshot) {
             last = Some(snapshot.clone());
             mailer.send(Msg::Workspace(Box::new(snapshot)));
@@ -228,6 +244,7 @@ mod tests {
             eta_seconds: None,
             detail: None,
             seconds,
+            reached: done as f64 / 10.0,
         };
         let variant = Variant { id: "v".into(), path: "/v".into(), name: "v".into(), created: String::new() };
         let mut entry = VariantEntry {
@@ -240,7 +257,9 @@ mod tests {
         assert_eq!(entry.fraction(), 0.0);
         entry.state.stages = vec![stage(Stage::Prepare, 10, Some(1.0)), stage(Stage::Baseline, 5, None)];
         assert_eq!(entry.fraction(), 1.5 / 9.0);
+        assert!(entry.measures());
         entry.state.stages = Stage::ALL.map(|name| stage(name, 10, Some(1.0))).to_vec();
         assert_eq!(entry.fraction(), 0.99);
+        assert!(!entry.measures());
     }
 }

@@ -10,6 +10,7 @@ use super::message::{Effect, Msg};
 use super::overlay::{self, Commands, Messages, Overlay};
 use super::tabs::{optimize, performance, projects, report};
 use super::theme::Theme;
+use super::widgets::table::TableState;
 
 /// Takes one message in. The caller has set `app.now`.
 pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
@@ -199,6 +200,15 @@ fn perform(app: &mut App, action: Action) -> Vec<Effect> {
                 if action == Action::Sort { table.sort_by_next() } else { table.reverse() }
             }
             app.state_mut().sorted();
+            let state = app.state();
+            let text = match state.table().and_then(TableState::sort) {
+                Some(sort) => {
+                    let first = if sort.descending { "the largest" } else { "the smallest" };
+                    format!("sorted by {}, {first} first", state.column_title(sort.column))
+                }
+                None => "in the order of the file".to_string(),
+            };
+            app.hint(text);
         }
         Action::Projects(action) => return projects::perform(app, action),
         Action::Optimize(action) => return optimize::perform(app, action),
@@ -211,14 +221,32 @@ fn perform(app: &mut App, action: Action) -> Vec<Effect> {
 fn back(app: &mut App) -> bool {
     let done = app.state_mut().back();
     renew(app);
+    if !done && app.tab == Tab::Optimize && optimize::watched(app).is_some() {
+        // A run that was opened from Projects, without a form behind it, goes back there.
+        optimize::perform(app, optimize::Action::Background);
+        return true;
+    }
     done
 }
 
 fn show(app: &mut App, tab: Tab) -> Vec<Effect> {
     app.tab = tab;
-    match tab {
+    // A tab without anything to show takes what is at hand: the run just watched, or what is under the cursor.
+    let mut effects = match tab {
+        Tab::Projects => Vec::new(),
+        Tab::Optimize => match projects::project_at_hand(app) {
+            Some(project) if optimize::is_empty(app) => optimize::open_form(app, &project),
+            _ => Vec::new(),
+        },
+        Tab::Performance | Tab::Report => match projects::subject_at_hand(app) {
+            Some(subject) if app.subject.is_none() => take(app, Msg::Open(subject)),
+            _ => Vec::new(),
+        },
+    };
+    effects.extend(match tab {
         Tab::Projects | Tab::Optimize => Vec::new(),
         Tab::Performance => performance::shown(app),
         Tab::Report => report::shown(app),
-    }
+    });
+    effects
 }

@@ -23,6 +23,8 @@ mod packages;
 mod projects;
 mod queue;
 mod runs;
+mod shards;
+mod slurm;
 mod stopping;
 mod support;
 mod turns;

@@ -70,6 +70,40 @@ fn accuracy_aware_gives_layers_back_until_the_limit_holds() {
 }
 
 #[test]
+fn layers_that_may_go_back_are_scored_in_shards_as_in_one_piece() {
+    let workspace = shapes(false);
+    let set = ["--set", "optimize.method=accuracy_aware", "--set", "optimize.max_drop=0.8"];
+    let poor = ["--set", "optimize.range=min_max", "--set", "optimize.bias_correction=none"];
+    let arguments = [&set[..], &poor[..]].concat();
+    let harms = || -> Vec<(Value, Value)> {
+        let file = tradeoff(&workspace);
+        let ranking = file["ranking"].as_array().unwrap();
+        ranking.iter().map(|layer| (layer["node"].clone(), layer["harm"].clone())).collect()
+    };
+    workspace.passes(&arguments);
+    let expected = harms();
+    assert!(!expected.is_empty());
+    fs::remove_dir_all(workspace.path("out")).unwrap();
+    let ok = |arguments: &[&str]| {
+        let done = workspace.calib8(arguments);
+        assert_eq!(done.code, Some(0), "{arguments:?}: {done}");
+    };
+    ok(&[&["shard", "plan", "run.yaml", "--shards", "2"], &arguments[..]].concat());
+    for step in ["statistics", "candidates", "report", "sensitivity"] {
+        ok(&["shard", "run", "out", step, "1"]);
+        ok(&["shard", "run", "out", step, "0"]);
+        if ["statistics", "candidates"].contains(&step) {
+            ok(&["shard", "merge", "out", step]);
+        }
+    }
+    ok(&["shard", "merge", "out", "report"]);
+    assert_eq!(harms(), expected, "harm is counted, times are measured");
+    let summary = workspace.summary();
+    assert!(!summary["tradeoff"]["fp32_layers"].as_array().unwrap().is_empty(), "{summary}");
+    assert!(!String::from_utf8(workspace.output("sensitivity.csv")).unwrap().is_empty());
+}
+
+#[test]
 fn accuracy_aware_leaves_a_model_alone_that_is_good_enough() {
     let workspace = shapes(true);
     let summary =
@@ -91,4 +125,26 @@ fn auto_tells_what_each_choice_gave() {
     ] {
         assert!(log.contains(choice), "{choice}:\n{log}");
     }
+}
+
+#[test]
+fn weights_have_seven_bits_in_the_layers_that_would_saturate_and_only_there() {
+    let workspace = shapes(false);
+    // With equalization the layers are looked for twice, and one of the two counts.
+    let sets = ["optimize.avoid_saturation=true", "optimize.equalization=false", "reports=[predictions]"];
+    workspace.passes(&sets.map(|set| ["--set", set]).concat());
+    let log = String::from_utf8(workspace.output("worker.log")).unwrap();
+    let said = log.lines().rev().find_map(|line| {
+        let (_, rest) = line.split_once("sums of two products saturate in ")?;
+        rest.split_whitespace().next()?.parse::<usize>().ok()
+    });
+    let model = calib8::model::Model::load(&workspace.path("out/model.int8.onnx")).unwrap();
+    let weights = model.graph().initializer.iter().filter(|t| t.name.contains("weight_quantized"));
+    let largest: Vec<u8> = weights
+        .filter_map(calib8::model::graph::to_array::<i8>)
+        .map(|values| values.iter().map(|w| w.unsigned_abs()).max().unwrap())
+        .collect();
+    let count = |most: u8| largest.iter().filter(|of_layer| **of_layer == most).count();
+    assert_eq!(Some(count(63)), said, "{largest:?}\n{log}");
+    assert!(count(63) > 0 && count(127) > 0 && count(63) + count(127) == largest.len(), "{largest:?}");
 }

@@ -46,3 +46,10 @@ pub fn confine() {
     let limit = Rlimit { current: Some(ADDRESS_SPACE), ..getrlimit(Resource::As) };
     setrlimit(Resource::As, limit).unwrap();
 }
+
+/// The most memory that this process has held so far, in bytes.
+pub fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod constants;
 mod damage;
 #[path = "../fuzz/entries.rs"]
 mod entries;

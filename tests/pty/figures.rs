@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use calib8::report::{Outcome, Prediction, PredictionRow, write_json};
+use calib8::report::{Kind, Outcome, Prediction, PredictionRow, Rows, Tables};
 
 use super::terminal::Terminal;
 use super::tiny;
@@ -131,8 +131,10 @@ fn large_run() -> tempfile::TempDir {
     }
     let mut rows: Vec<PredictionRow> = rows().collect();
     rows.sort_by(|a, b| a.image.cmp(&b.image));
-    let file = fs::File::create(folder.path().join("predictions.json")).unwrap();
-    write_json(&rows, &mut std::io::BufWriter::new(file)).unwrap();
+    let create = |name: &str| fs::File::create(folder.path().join(name)).map(std::io::BufWriter::new);
+    let mut tables = Tables::create(&[Kind::Predictions], &[], create).unwrap();
+    rows.iter().for_each(|row| tables.prediction(row).unwrap());
+    drop(tables.finish(|_| true).unwrap());
     let shapes = Path::new(super::FIXTURES).join("shapes");
     let plan = format!("dataset: {{path: {}/eval}}\npreprocess: unit\n", shapes.display());
     fs::write(folder.path().join("run.yaml"), plan).unwrap();

@@ -139,16 +139,52 @@ fn a_hang_up_ends_the_workbench_and_not_the_run() {
     let run = long_run(&workspace, &project);
     let mut terminal = Terminal::open(folder.path(), &[], (120, 40));
     terminal.shows("tiny");
-    terminal.press("\r");
+    terminal.press("j\r");
+    terminal.shows("tiny · long   running");
     terminal.hang_up();
     assert_eq!(terminal.exit_code(), 129);
     assert_eq!(status::of(&run.directory).standing, Standing::Running);
-    // Another terminal finds it at work.
+    // Another terminal finds it at work, and its user where the connection was lost.
     let mut again = Terminal::open(folder.path(), &[], (120, 40));
-    again.shows("long");
     again.shows("▶ tiny");
+    again.shows("tiny · long   running");
     kill(run.pid, rustix::process::Signal::KILL);
     again.shows("interrupted");
+}
+
+#[test]
+fn two_workbenches_watch_one_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (workspace, project) = tiny(folder.path());
+    let run = long_run(&workspace, &project);
+    let mut both = [(80, 24), (120, 40)].map(|size| Terminal::open(folder.path(), &[], size));
+    for terminal in &mut both {
+        terminal.shows("▶ tiny");
+        terminal.press("j\r");
+        terminal.shows("running");
+    }
+    let [first, second] = &mut both;
+    // What one asks for, both see; one that leaves takes nothing with it.
+    first.press("\u{3}");
+    assert_eq!(first.exit_code(), 0);
+    assert_eq!(status::of(&run.directory).standing, Standing::Running);
+    second.press("c");
+    second.shows("interrupted");
+    let mut third = Terminal::open(folder.path(), &[], (80, 24));
+    third.shows("interrupted");
+}
+
+#[test]
+fn the_example_is_one_key_away_and_shows_how_fast_its_model_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = Terminal::open(folder.path(), &[], (120, 40));
+    terminal.shows("No projects yet");
+    terminal.press("\r");
+    terminal.shows("made the project example");
+    terminal.shows("one stream");
+    let projects = Workspace::open(folder.path()).unwrap().projects().unwrap();
+    let [Ok(example)] = &projects[..] else { panic!("{projects:?}") };
+    assert!(example.baseline.as_ref().unwrap().fps.median > 0.0);
 }
 
 #[test]

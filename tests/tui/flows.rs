@@ -9,7 +9,7 @@ use calib8::tui::tabs::optimize::{Effect as Optimize, Msg as OptimizeMsg};
 use calib8::tui::tabs::projects::import::Msg as ImportMsg;
 use calib8::tui::tabs::projects::import::files::{Found, Listing};
 use calib8::tui::tabs::projects::{Effect as Projects, Msg as ProjectsMsg};
-use calib8::tui::{Effect, Msg, update};
+use calib8::tui::{Effect, Msg, farewell, update};
 
 use super::screens::with_form;
 use super::support::*;
@@ -59,6 +59,73 @@ fn a_new_project_is_typed_with_completion() {
     assert!(screen(&mut app, SIZES[0]).contains("the model: is gone"));
     press(&mut app, "esc");
     assert!(app.projects.import.is_none());
+}
+
+#[test]
+fn tab_waits_for_the_listing_of_what_was_typed() {
+    let mut app = empty();
+    press(&mut app, "n");
+    type_text(&mut app, "mod");
+    // Quicker than the disk: what is listed still belongs to what stood there before.
+    assert_eq!(press(&mut app, "tab"), []);
+    let listed = |app: &mut calib8::tui::App, text: &str, entries: &[&str]| {
+        let entries = entries.iter().map(|entry| (*entry).to_string()).collect();
+        let listing = Listing { text: text.into(), folder: String::new(), entries };
+        update(app, Msg::Projects(ProjectsMsg::Import(ImportMsg::Listed(listing))))
+    };
+    listed(&mut app, "mo", &["movies/"]);
+    assert!(screen(&mut app, SIZES[0]).contains("▸ Model           mod"));
+    let effects = listed(&mut app, "mod", &["model.onnx"]);
+    assert_eq!(effects, [Effect::Projects(Projects::List("model.onnx".into()))]);
+    listed(&mut app, "model.onnx", &["model.onnx"]);
+    press(&mut app, "tab");
+    let text = screen(&mut app, SIZES[0]);
+    assert!(text.contains("▸ Images"), "nothing is left to complete: {text}");
+}
+
+#[test]
+fn a_project_is_made_once_and_can_be_stopped() {
+    let mut app = empty();
+    press(&mut app, "n down down down down down");
+    assert!(
+        screen(&mut app, SIZES[0]).contains(" Enter make the project  ↑ ↓ fields  Esc leave  Ctrl-C quit")
+    );
+    let effects = press(&mut app, "enter");
+    assert!(matches!(&effects[..], [Effect::Projects(Projects::Create(_))]), "{effects:?}");
+    assert_eq!(press(&mut app, "enter a tab"), []);
+    let text = screen(&mut app, SIZES[0]);
+    assert!(text.contains("the model is run once, to see that all fits and how fast it is"), "{text}");
+    assert!(text.contains(" Esc stop  Ctrl-C quit"), "{text}");
+    assert_eq!(press(&mut app, "esc"), [Effect::Projects(Projects::StopTrying)]);
+    assert!(screen(&mut app, SIZES[0]).contains("No projects yet"));
+}
+
+#[test]
+fn the_footer_shows_the_keys_of_what_has_the_keyboard() {
+    let mut app = filled();
+    press(&mut app, "/");
+    let footer = |app: &mut calib8::tui::App| {
+        screen(app, SIZES[0]).rsplit('\n').next().unwrap_or_default().to_string()
+    };
+    assert_eq!(footer(&mut app), " Enter keep the filter  Esc take it away  ↑ ↓ rows  Ctrl-C quit");
+    press(&mut app, "esc R");
+    assert_eq!(footer(&mut app), " Enter do it  Esc leave it  Ctrl-C quit");
+    press(&mut app, "esc ?");
+    assert_eq!(footer(&mut app), "", "the keys stand on the border of the box");
+}
+
+#[test]
+fn a_field_that_does_nothing_says_why() {
+    let mut app = with_form();
+    press(&mut app, "j j j");
+    let text = screen(&mut app, SIZES[1]);
+    assert!(text.contains("▸ Largest drop    only AccuracyAware keeps to a limit"), "{text}");
+    press(&mut app, "enter");
+    assert!(screen(&mut app, SIZES[1]).contains(": only AccuracyAware keeps to a limit"));
+    press(&mut app, "k right j enter");
+    assert!(screen(&mut app, SIZES[1]).contains(" Enter done  Ctrl-U empty it  Ctrl-C quit"));
+    press(&mut app, "enter k right j j");
+    assert!(screen(&mut app, SIZES[1]).contains("▸ Preset          Auto tries them and chooses"));
 }
 
 fn fits() -> Fits {
@@ -229,6 +296,34 @@ fn a_choice_that_is_not_possible_says_why() {
     assert_eq!(
         app.hint.as_ref().unwrap().0.split(": ").nth(1),
         Some("the form has a mistake, which is said below it")
+    );
+}
+
+#[test]
+fn a_run_that_was_opened_from_projects_goes_back_there() {
+    let mut app = filled();
+    press(&mut app, "down down enter");
+    assert_eq!(app.tab, Tab::Optimize);
+    press(&mut app, "esc");
+    assert_eq!((app.tab, app.exit), (Tab::Projects, None));
+    press(&mut app, "enter q");
+    assert_eq!((app.tab, app.exit), (Tab::Projects, None));
+    // Where it is narrow, the reason stays whole.
+    press(&mut app, "d");
+    assert!(screen(&mut app, SIZES[0]).ends_with(" can't: a run is at work in it; cancel it first"));
+}
+
+#[test]
+fn the_last_result_is_told_though_another_run_is_watched() {
+    let mut app = filled();
+    assert!(!farewell(&app).contains("INT8 is"), "nothing was opened");
+    press(&mut app, "down enter 1 down enter");
+    assert_eq!(app.tab, Tab::Optimize, "a run that is not finished is watched");
+    let text = farewell(&app);
+    assert!(text.contains("shapes, int8 performance: INT8 is 8.25 times as fast"), "{text}");
+    assert!(
+        text.ends_with("shapes, int8 mixed goes on in /data/calib8/projects/shapes/runs/int8-mixed\n"),
+        "{text}"
     );
 }
 

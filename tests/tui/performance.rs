@@ -1,7 +1,8 @@
 //! The Performance tab over a recorded run.
 
-use calib8::tui::Msg;
 use calib8::tui::app::Subject;
+use calib8::tui::tabs::performance;
+use calib8::tui::{Effect, Msg};
 
 use super::recorded::{Recorded, run_directory};
 use super::support::*;
@@ -11,7 +12,7 @@ fn bars_and_layers() {
     let mut run = Recorded::open("3");
     run.snapshots("performance");
     run.press("v");
-    insta::assert_snapshot!("performance_kinds", run.screen(SIZES[1]));
+    run.snapshots("performance_kinds");
 }
 
 #[test]
@@ -50,6 +51,61 @@ fn layers_are_filtered_by_words_and_sorted_by_any_column() {
         run.press("s S");
         run.screen(SIZES[1]);
     }
+}
+
+#[test]
+fn the_order_is_said_and_its_column_is_seen_however_narrow_the_screen() {
+    let mut run = Recorded::open("3");
+    run.press("s s");
+    let text = run.screen(SIZES[0]);
+    assert!(text.contains("sorted by Why, the smallest first"), "{text}");
+    assert!(text.contains("Why▴"), "{text}");
+    run.press("S");
+    assert!(run.screen(SIZES[0]).contains("sorted by Why, the largest first"));
+    run.press("s");
+    assert!(run.screen(SIZES[0]).contains("in the order of the file"));
+}
+
+#[test]
+fn layers_are_exported_as_they_are_shown() {
+    let mut run = Recorded::open("3");
+    run.press("/");
+    run.type_text("stem");
+    let copied = run.press("enter y");
+    assert_eq!(copied, [Effect::Copy("stem.conv".into())]);
+    let effects = run.press("E");
+    let [Effect::Performance(performance::Effect::Export { count, text, path })] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(*path, run.file("layers.shown.csv"));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "Layer,Kind,MACs,Parent us,Optimized us,Ratio,Saved us,Runs in,Why");
+    assert_eq!((lines.len(), lines[1..].iter().all(|line| line.contains("stem"))), (count + 1, true));
+    run.press("b E");
+    assert!(run.screen(SIZES[1]).contains("there are no layers here; Esc goes back to them"));
+}
+
+#[test]
+fn measurements_of_other_hosts_stand_beside_those_of_this_one() {
+    let mut run = Recorded::open("3");
+    // A copy from another machine, in a folder of its own.
+    let text = std::fs::read_to_string(run.file("performance.json")).unwrap();
+    let mut other: serde_json::Value = serde_json::from_str(&text).unwrap();
+    other["host"] = serde_json::json!({
+        "hostname": "ml-08", "cpu": "Another CPU", "cores": 64, "kernel": "6.8", "memory_bytes": 1,
+    });
+    std::fs::create_dir(run.file("ml-08")).unwrap();
+    std::fs::write(run.file("ml-08/performance.json"), other.to_string()).unwrap();
+    run.press("H");
+    run.snapshots("performance_hosts");
+    std::fs::write(run.file("ml-08/performance.json"), "{").unwrap();
+    run.press("H H");
+    let text = run.screen(SIZES[2]);
+    assert!(text.contains("ml-08/performance.json: is no performance.json"), "{text}");
+    run.press("/");
+    assert!(run.screen(SIZES[1]).contains("there are no layers here; Esc goes back to them"));
+    run.press("esc");
+    assert!(run.screen(SIZES[1]).contains("── layers ("));
 }
 
 #[test]

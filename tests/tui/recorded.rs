@@ -69,6 +69,10 @@ impl Recorded {
                     let measured = Box::new(performance::load(&directory));
                     Msg::Performance(performance::Msg::Loaded(directory, measured))
                 }
+                Effect::Performance(performance::Effect::Hosts { directory, places }) => {
+                    let hosts = performance::hosts(&places);
+                    Msg::Performance(performance::Msg::Hosts(directory, hosts))
+                }
                 other => {
                     others.push(other);
                     continue;

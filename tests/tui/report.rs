@@ -23,9 +23,7 @@ fn every_kind_of_report() {
 fn a_row_opened() {
     let mut run = Recorded::open("4");
     run.press("n enter");
-    for size in [SIZES[1], SIZES[2]] {
-        insta::assert_snapshot!(format!("report_open_{}x{}", size.0, size.1), run.screen(size));
-    }
+    run.snapshots("report_open");
     // Narrow: the row is under the table, with as many classes of both models as fit.
     let text = run.screen(SIZES[0]);
     assert!(text.contains('▀') && text.contains("optimized\n") && text.contains("parent\n"), "{text}");
@@ -54,13 +52,13 @@ fn a_filter_is_applied_while_it_is_typed_and_says_where_it_is_wrong() {
     let mut run = Recorded::open("4");
     run.press("/");
     run.type_text("class ~ o and confidenc < 0.5");
-    insta::assert_snapshot!("report_filter_error", run.screen(SIZES[0]));
+    run.snapshots("report_filter_error");
     for _ in 0.." < 0.5".len() {
         run.press("backspace");
     }
     run.type_text("e < 50%");
     run.press("enter");
-    insta::assert_snapshot!("report_filter", run.screen(SIZES[0]));
+    run.snapshots("report_filter");
     run.press("esc");
     assert!(run.screen(SIZES[0]).contains("rows 40"), "Esc takes the filter away");
 }
@@ -84,7 +82,7 @@ fn sorting_keeps_the_row_under_the_cursor() {
 fn pairs_lead_to_their_images() {
     let mut run = Recorded::open("4");
     run.press("x");
-    insta::assert_snapshot!("report_pairs", run.screen(SIZES[0]));
+    run.snapshots("report_pairs");
     run.press("enter");
     let text = run.screen(SIZES[0]);
     assert!(text.contains("/ parent = \"") && text.contains("\" and class = \""), "{text}");

@@ -32,7 +32,7 @@ fn an_empty_workbench() {
     snapshots("empty_projects", &mut app);
     for (key, name) in [("2", "empty_optimize"), ("3", "empty_performance"), ("4", "empty_report")] {
         press(&mut app, key);
-        insta::assert_snapshot!(name, screen(&mut app, SIZES[0]));
+        snapshots(name, &mut app);
     }
 }
 
@@ -41,25 +41,25 @@ fn projects_and_variants() {
     let mut app = filled();
     snapshots("projects", &mut app);
     press(&mut app, "down");
-    insta::assert_snapshot!("projects_finished", screen(&mut app, SIZES[1]));
+    snapshots("projects_finished", &mut app);
     press(&mut app, "down");
-    insta::assert_snapshot!("projects_running", screen(&mut app, SIZES[1]));
+    snapshots("projects_running", &mut app);
     press(&mut app, "down");
-    insta::assert_snapshot!("projects_failed", screen(&mut app, SIZES[1]));
+    snapshots("projects_failed", &mut app);
     press(&mut app, "G");
-    insta::assert_snapshot!("projects_unreadable", screen(&mut app, SIZES[1]));
+    snapshots("projects_unreadable", &mut app);
 }
 
 #[test]
 fn questions() {
     let mut app = filled();
     press(&mut app, "d");
-    insta::assert_snapshot!("delete", screen(&mut app, SIZES[0]));
+    snapshots("delete", &mut app);
     assert!(app.hint.is_some(), "a run is at work in it");
     press(&mut app, "down d");
-    insta::assert_snapshot!("delete_variant", screen(&mut app, SIZES[0]));
+    snapshots("delete_variant", &mut app);
     press(&mut app, "esc R");
-    insta::assert_snapshot!("rename", screen(&mut app, SIZES[0]));
+    snapshots("rename", &mut app);
 }
 
 #[test]
@@ -92,9 +92,9 @@ fn a_run_from_its_first_stage_to_its_end() {
         snapshots(name, &mut app);
     }
     press(&mut app, "1 g down down down enter");
-    insta::assert_snapshot!("run_failed", screen(&mut app, SIZES[1]));
+    snapshots("run_failed", &mut app);
     press(&mut app, "1 down enter");
-    insta::assert_snapshot!("run_queued", screen(&mut app, SIZES[1]));
+    snapshots("run_queued", &mut app);
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn the_messages() {
     let mut app = empty();
     app.say(Level::Done, "renamed a to b");
     app.say(Level::Error, "model.onnx: is no ONNX file\nexpected a file that begins with its version");
-    insta::assert_snapshot!("notice", screen(&mut app, SIZES[0]));
+    snapshots("notice", &mut app);
     press(&mut app, "M");
-    insta::assert_snapshot!("messages", screen(&mut app, SIZES[0]));
+    snapshots("messages", &mut app);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use portable_pty::{Child, CommandBuilder, PtySize, native_pty_system};
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
 use super::recorded::run_directory;
 
@@ -43,6 +43,7 @@ struct Terminal {
     answered: Arc<AtomicUsize>,
     reader: JoinHandle<()>,
     child: Box<dyn Child + Send + Sync>,
+    master: Box<dyn MasterPty + Send>,
     _folder: tempfile::TempDir,
 }
 
@@ -77,7 +78,6 @@ impl Terminal {
         let answered = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&answered);
         let reader = std::thread::spawn(move || {
-            let _master = pair.master;
             let mut answered = 0;
             let mut buffer = [0; 65536];
             while let Ok(length @ 1..) = reader.read(&mut buffer) {
@@ -103,7 +103,8 @@ impl Terminal {
                 }
             }
         });
-        let terminal = Terminal { output, input, answered, reader, child, _folder: folder };
+        let master = pair.master;
+        let terminal = Terminal { output, input, answered, reader, child, master, _folder: folder };
         terminal.wait_for("Accuracy", 0);
         let start = Instant::now();
         while terminal.answered.load(Ordering::SeqCst) < kind.questions() {
@@ -126,6 +127,10 @@ impl Terminal {
         let mut input = self.input.lock().unwrap();
         input.write_all(keys.as_bytes()).unwrap();
         input.flush().unwrap();
+    }
+
+    fn resize(&self, cols: u16, rows: u16) {
+        self.master.resize(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
     }
 
     /// Waits until `wanted` was written after position `from`; gives the position behind it.
@@ -207,11 +212,16 @@ fn kitty_gets_one_image_and_it_is_deleted_whenever_it_must_not_be_seen() {
     terminal.send("4");
     terminal.wait_for("\x1b_Gf=32,a=T,t=d", gone);
     let end = terminal.wait_for("m=0;", gone);
+    // In another size it goes, and comes back where its place is then.
+    terminal.resize(SIZE.0 + 20, SIZE.1 + 4);
+    let gone = terminal.wait_for(DELETE_ALL, end);
+    terminal.wait_for("\x1b_Gf=32,a=T,t=d", gone);
+    let end = terminal.wait_for("m=0;", gone);
     let output = terminal.quit();
     let last = &output[end..];
     let (deleted, left) = (find(last, DELETE_ALL.as_bytes()), find(last, b"\x1b[?1049l"));
     assert!(deleted.is_some() && deleted < left, "deleted before the screen is given back");
-    assert_eq!(count(&output, DELETE_ALL), 3);
+    assert_eq!(count(&output, DELETE_ALL), 4);
     assert_eq!(count(&output, "\x1b[5n"), 0, "nothing is asked while keys are read");
 }
 

@@ -17,9 +17,9 @@ use tract_onnx::tract_hir::internal::{Expansion, InferenceResult, Solver, Tensor
 use super::arena::{self, Layout};
 use super::float::FloatOp;
 use super::kernel::{self, Kernel};
-use super::program::{Operand, Program, StepOp};
+use super::program::{Operand, Program, Step, StepOp};
 use super::split;
-use crate::kernels::{Isa, SLACK, Team, floats, floats_mut};
+use crate::kernels::{Aligned, Isa, SLACK, Team, bytes_mut, floats, floats_mut};
 use crate::model::graph;
 use crate::model::pb::NodeProto;
 
@@ -135,27 +135,13 @@ impl EvalOp for Island {
     not_out_of_plan!();
 
     fn state(&self, _ctx: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
-        Ok(Some(Box::new(Arena::new(self.0.layout.len))))
+        Ok(Some(Box::new(Arena(Aligned::zeros(self.0.layout.len)))))
     }
 }
 
 /// The buffers of one stream.
 #[derive(Debug, Clone)]
-struct Arena {
-    bytes: Vec<u8>,
-    /// First byte on a cache line.
-    start: usize,
-}
-
-const CACHE_LINE: usize = 64;
-
-impl Arena {
-    fn new(len: usize) -> Arena {
-        let bytes = vec![0u8; len + CACHE_LINE];
-        let start = bytes.as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE);
-        Arena { bytes, start }
-    }
-}
+struct Arena(Aligned<u8>);
 
 impl OpState for Arena {
     fn reset_lanes(&mut self, _lanes: &[LaneId]) -> TractResult<()> {
@@ -165,9 +151,7 @@ impl OpState for Arena {
     fn eval(&mut self, ctx: &EvalContext, op: &dyn Op, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let island = op.downcast_ref::<Island>().context("an island's state met another operator")?;
         let Prepared { program, kernels, layout, isa } = &*island.0;
-        // A clone of the state may have moved to other memory: the line is found anew.
-        self.start = self.bytes.as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE);
-        let arena = &mut self.bytes[self.start..];
+        let arena = &mut self.0[..];
         let mut outputs: TVec<Tensor> = TVec::new();
         for fact in island.facts() {
             let shape = fact.shape.as_concrete().context("an island with symbolic shapes")?;
@@ -191,12 +175,13 @@ impl OpState for Arena {
                     let view = inputs[*port].try_as_plain_ram()?;
                     kernel::enter(&step.op, *isa, view.as_slice::<f32>()?, &mut arena[range(out)]);
                 }
-                (Operand::Port(port), [Operand::Buffer(input)]) => {
+                (Operand::Port(port), [Operand::Buffer(input)]) if step.op.leaves() => {
                     let mut view = outputs[port].try_as_plain_ram_mut()?;
                     kernel::to_f32(
                         &step.op,
                         kernel,
                         *isa,
+                        team.as_deref().filter(|_| split::is_worth(step.macs, 0)),
                         &arena[range(*input)],
                         view.as_slice_mut::<f32>()?,
                     );
@@ -208,7 +193,18 @@ impl OpState for Arena {
                     let sources = sources.collect::<TVec<_>>();
                     run_step(step, kernel, *isa, team.as_deref(), arena, &sources, range(out))?;
                 }
-                _ => bail!("step '{}' connects ports", step.name),
+                (Operand::Port(port), sources) => {
+                    let sources = sources
+                        .iter()
+                        .filter_map(|o| if let Operand::Buffer(b) = o { arena.get(range(*b)) } else { None });
+                    let sources = sources.collect::<TVec<_>>();
+                    if sources.is_empty() {
+                        bail!("step '{}' connects ports", step.name);
+                    }
+                    let mut view = outputs[port].try_as_plain_ram_mut()?;
+                    let out = bytes_mut(view.as_slice_mut::<f32>()?);
+                    run_or_split(step, kernel, *isa, team.as_deref(), &sources, out);
+                }
             }
             if let (Some(profile), Some(start)) = (profile.as_mut(), start) {
                 profile.push(start.elapsed());
@@ -227,8 +223,21 @@ impl OpState for Arena {
     }
 }
 
+fn run_or_split(
+    step: &Step,
+    kernel: &Kernel,
+    isa: Isa,
+    team: Option<&Team>,
+    inputs: &[&[u8]],
+    out: &mut [u8],
+) {
+    if !team.is_some_and(|team| split::run(team, step, kernel, isa, inputs, out)) {
+        kernel::run(&step.op, kernel, isa, inputs, out);
+    }
+}
+
 fn run_step(
-    step: &super::program::Step,
+    step: &Step,
     kernel: &Kernel,
     isa: Isa,
     team: Option<&Team>,
@@ -262,11 +271,6 @@ fn run_step(
         }
         return Ok(());
     }
-    let run = |inputs: &[&[u8]], out: &mut [u8]| {
-        if !team.is_some_and(|team| split::run(team, step, kernel, isa, inputs, out)) {
-            kernel::run(&step.op, kernel, isa, inputs, out);
-        }
-    };
     // Inputs may be one buffer; none shares bytes with the output.
     let (low, rest) = arena.split_at_mut(out.start);
     let (to, high) = rest.split_at_mut(out.len());
@@ -276,7 +280,7 @@ fn run_step(
     };
     let inputs: Option<TVec<&[u8]>> = sources.iter().map(source).collect();
     match inputs {
-        Some(inputs) if !inputs.is_empty() => run(&inputs, to),
+        Some(inputs) if !inputs.is_empty() => run_or_split(step, kernel, isa, team, &inputs, to),
         Some(_) => bail!("step '{}' reads nothing", step.name),
         None => bail!("step '{}' reads what it writes", step.name),
     }

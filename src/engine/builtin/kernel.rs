@@ -2,12 +2,12 @@
 
 use super::float::{self, FloatKernel};
 use super::program::{
-    Conv, OutputPort, PairOp, Pairing, Program, Quant, STEM_PIXEL, Step, StepOp, Store, Window,
+    Conv, OutputPort, PairOp, Pairing, Program, Quant, Step, StepOp, Store, Sum, Window, stem_pixel,
 };
 use super::taps::Taps;
 use crate::kernels::{
     self, AddParams, DepthwiseWeights, GemmWeights, Geometry, Grid, Isa, MulParams, Offsets, Output, Rescale,
-    SLACK,
+    Residual, SLACK, Team,
 };
 use crate::model::graph;
 use crate::model::pb::TensorProto;
@@ -18,21 +18,9 @@ pub(super) enum Kernel {
     /// The description is enough.
     Plain,
     /// A 1×1 convolution or a matrix product: one product over all images.
-    Pointwise {
-        weights: GemmWeights,
-        rows: usize,
-        k: usize,
-        out_offset: usize,
-        out_stride: usize,
-    },
+    Pointwise(Pointwise),
     /// A product whose result stays f32.
-    PointwiseF32 {
-        weights: GemmWeights,
-        rows: usize,
-        k: usize,
-        out_offset: usize,
-        out_stride: usize,
-    },
+    PointwiseF32(Pointwise),
     Indirect(Indirect),
     Depthwise {
         weights: DepthwiseWeights,
@@ -57,6 +45,39 @@ pub(super) enum PairParams {
     Mul(MulParams),
 }
 
+/// A product of rows.
+#[derive(Debug)]
+pub(super) struct Pointwise {
+    weights: GemmWeights,
+    rows: usize,
+    k: usize,
+    out_offset: usize,
+    out_stride: usize,
+    sum: Option<Residuals>,
+}
+
+/// How a second input is added.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Residuals {
+    params: AddParams,
+    is_first: bool,
+}
+
+impl Residuals {
+    fn of(conv: &Conv) -> Option<Residuals> {
+        conv.sum.map(|Sum { a, b, out, lo, hi, residual_first }| {
+            let [a, b, out] = [a, b, out].map(|q| (q.scale, q.zero_point));
+            Residuals { params: AddParams::new(a, b, out, lo, hi), is_first: residual_first }
+        })
+    }
+
+    /// The residual of the outputs from `first` on.
+    fn at<'a>(of: &'a Option<Residuals>, inputs: &[&'a [u8]], first: usize) -> Option<Residual<'a>> {
+        let (Some(Residuals { params, is_first }), Some(values)) = (of, inputs.get(1)) else { return None };
+        Some(Residual { values: &values[first..], params, is_first: *is_first })
+    }
+}
+
 /// A convolution by offsets into the image, one set of weights for each group.
 #[derive(Debug)]
 pub(super) struct Indirect {
@@ -71,11 +92,12 @@ pub(super) struct Indirect {
     pub out_offset: usize,
     pub out_stride: usize,
     pub batch: usize,
+    pub sum: Option<Residuals>,
 }
 
 impl Indirect {
     /// Calls `run` with the weights of each group of each image, its input, and its first output.
-    fn each_group(&self, x: &[u8], mut run: impl FnMut(&GemmWeights, &[u8], usize)) {
+    pub(super) fn each_group(&self, x: &[u8], mut run: impl FnMut(&GemmWeights, &[u8], usize)) {
         for image in 0..self.batch {
             for (g, weights) in self.groups.iter().enumerate() {
                 let first =
@@ -141,7 +163,13 @@ pub(super) fn prepare(step: &Step, tensors: &[TensorProto], isa: Isa) -> Result<
             let constants = Constants::of(step, tensors, store.is_some())?;
             let out = output(*store, &constants.multiplier);
             let weights = GemmWeights::pack(isa, *n, 1, *k, &constants.weights, &constants.bias, out);
-            pointwise(store.is_some(), weights, *m, *k, 0, *n)
+            {
+                let (rows, k) = (*m, *k);
+                pointwise(
+                    store.is_some(),
+                    Pointwise { weights, rows, k, out_offset: 0, out_stride: *n, sum: None },
+                )
+            }
         }
         StepOp::Add { a, b, out, lo, hi, .. } => {
             let pair = |q: &Quant| (q.scale, q.zero_point);
@@ -176,19 +204,8 @@ pub(super) fn prepare(step: &Step, tensors: &[TensorProto], isa: Isa) -> Result<
     })
 }
 
-fn pointwise(
-    bytes: bool,
-    weights: GemmWeights,
-    rows: usize,
-    k: usize,
-    out_offset: usize,
-    out_stride: usize,
-) -> Kernel {
-    if bytes {
-        Kernel::Pointwise { weights, rows, k, out_offset, out_stride }
-    } else {
-        Kernel::PointwiseF32 { weights, rows, k, out_offset, out_stride }
-    }
+fn pointwise(bytes: bool, product: Pointwise) -> Kernel {
+    if bytes { Kernel::Pointwise(product) } else { Kernel::PointwiseF32(product) }
 }
 
 fn prepare_conv(conv: &Conv, constants: Constants, isa: Isa) -> Result<Kernel, String> {
@@ -204,11 +221,17 @@ fn prepare_conv(conv: &Conv, constants: Constants, isa: Isa) -> Result<Kernel, S
     if window.is_pointwise() && conv.group == 1 {
         let out = output(conv.store, &multiplier);
         let weights = GemmWeights::pack(isa, conv.out_channels, 1, conv.in_channels, &weights, &bias, out);
-        let rows = conv.batch * window.out_pixels();
-        let (out_offset, out_stride) = (conv.out_offset, conv.out_stride);
-        return Ok(pointwise(conv.store.is_some(), weights, rows, conv.in_channels, out_offset, out_stride));
+        let product = Pointwise {
+            weights,
+            rows: conv.batch * window.out_pixels(),
+            k: conv.in_channels,
+            out_offset: conv.out_offset,
+            out_stride: conv.out_stride,
+            sum: Residuals::of(conv),
+        };
+        return Ok(pointwise(conv.store.is_some(), product));
     }
-    let shape = Taps::new(window, conv.in_channels, conv.group, conv.stem, STEM_PIXEL);
+    let shape = Taps::new(window, conv.in_channels, conv.group, conv.stem, stem_pixel(conv.in_channels));
     let (group_in, group_out) = (conv.in_channels / conv.group, conv.out_channels / conv.group);
     let per_group = group_out * group_in * window.kernel[0] * window.kernel[1];
     let groups = (0..conv.group).map(|g| {
@@ -227,6 +250,7 @@ fn prepare_conv(conv: &Conv, constants: Constants, isa: Isa) -> Result<Kernel, S
         out_offset: conv.out_offset,
         out_stride: conv.out_stride,
         batch: conv.batch,
+        sum: Residuals::of(conv),
     }))
 }
 
@@ -234,21 +258,17 @@ fn prepare_conv(conv: &Conv, constants: Constants, isa: Isa) -> Result<Kernel, S
 pub(super) fn run(op: &StepOp, kernel: &Kernel, isa: Isa, inputs: &[&[u8]], out: &mut [u8]) {
     match (kernel, op) {
         (Kernel::Float(kernel), StepOp::Float(op)) => float::run(op, kernel, isa, inputs, out),
-        (_, op) if op.leaves() => to_f32(op, kernel, isa, inputs[0], kernels::floats_mut(out)),
-        (Kernel::Pointwise { weights, rows, k, out_offset, out_stride }, _) => {
-            weights.pointwise(inputs[0], *k, *rows, &mut out[*out_offset..], *out_stride);
-        }
-        (Kernel::PointwiseF32 { .. }, _) => to_f32(op, kernel, isa, inputs[0], kernels::floats_mut(out)),
+        (_, op) if op.leaves() => to_f32(op, kernel, isa, None, inputs[0], kernels::floats_mut(out)),
+        (Kernel::Pointwise(_), _) => run_product(None, kernel, inputs, out),
+        (Kernel::PointwiseF32(_), _) => to_f32(op, kernel, isa, None, inputs[0], kernels::floats_mut(out)),
         (Kernel::Indirect(conv), StepOp::Conv(Conv { store: None, .. })) => {
             let out = kernels::floats_mut(out);
             conv.each_group(inputs[0], |weights, x, first| {
                 let windows = conv.offsets.all();
-                weights.indirect_f32(x, &conv.pad_row, windows, &mut out[first..], conv.out_stride);
+                weights.indirect_f32(None, x, &conv.pad_row, windows, &mut out[first..], conv.out_stride);
             });
         }
-        (Kernel::Indirect(conv), _) => conv.each_group(inputs[0], |weights, x, first| {
-            weights.indirect(x, &conv.pad_row, conv.offsets.all(), &mut out[first..], conv.out_stride);
-        }),
+        (Kernel::Indirect(_), _) => run_product(None, kernel, inputs, out),
         (Kernel::Depthwise { weights, geometry }, StepOp::Conv(conv)) => {
             per_image(conv.batch, geometry, conv.in_channels, inputs[0], out, |x, out| {
                 weights.run(x, geometry, out)
@@ -310,6 +330,22 @@ pub(super) fn run(op: &StepOp, kernel: &Kernel, isa: Isa, inputs: &[&[u8]], out:
     }
 }
 
+/// Runs a product of bytes between buffers, with its residual if it has one, on all threads of `team` if there is one.
+pub(super) fn run_product(team: Option<&Team>, kernel: &Kernel, inputs: &[&[u8]], out: &mut [u8]) {
+    match kernel {
+        Kernel::Pointwise(Pointwise { weights, rows, k, out_offset, out_stride, sum }) => {
+            let residual = Residuals::at(sum, inputs, *out_offset);
+            weights.pointwise(team, inputs[0], *k, *rows, &mut out[*out_offset..], *out_stride, residual);
+        }
+        Kernel::Indirect(conv) => conv.each_group(inputs[0], |weights, x, first| {
+            let (windows, residual) = (conv.offsets.all(), Residuals::at(&conv.sum, inputs, first));
+            let out = &mut out[first..];
+            weights.indirect(team, x, &conv.pad_row, windows, out, conv.out_stride, residual);
+        }),
+        _ => {}
+    }
+}
+
 /// Counts through the outer dimensions and runs the rows of each combination.
 fn run_pairs(isa: Isa, pairing: &Pairing, params: &PairParams, a: &[u8], b: &[u8], out: &mut [u8]) {
     let Pairing { outer, rows, columns } = pairing;
@@ -353,7 +389,7 @@ pub(super) fn enter(op: &StepOp, isa: Isa, x: &[f32], out: &mut [u8]) {
         return;
     }
     let StepOp::Quantize { batch, channels, height, width, quant, stem } = op else { return };
-    let (stride, pad) = stem.map_or((*channels, [0; 4]), |s| (4, s.pad));
+    let (stride, pad) = stem.map_or((*channels, [0; 4]), |s| (stem_pixel(*channels), s.pad));
     let (from, to) =
         (channels * height * width, (height + pad[0] + pad[2]) * (width + pad[1] + pad[3]) * stride);
     for image in 0..*batch {
@@ -375,11 +411,11 @@ pub(super) fn enter(op: &StepOp, isa: Isa, x: &[f32], out: &mut [u8]) {
 }
 
 /// A buffer to f32.
-pub(super) fn to_f32(op: &StepOp, kernel: &Kernel, isa: Isa, x: &[u8], out: &mut [f32]) {
+pub(super) fn to_f32(op: &StepOp, kernel: &Kernel, isa: Isa, team: Option<&Team>, x: &[u8], out: &mut [f32]) {
     match (kernel, op) {
         (_, StepOp::Float(op)) => float::export(op, isa, kernels::floats(x), out),
-        (Kernel::PointwiseF32 { weights, rows, k, out_offset, out_stride }, _) => {
-            weights.pointwise_f32(x, *k, *rows, &mut out[*out_offset..], *out_stride);
+        (Kernel::PointwiseF32(Pointwise { weights, rows, k, out_offset, out_stride, .. }), _) => {
+            weights.pointwise_f32(team, x, *k, *rows, &mut out[*out_offset..], *out_stride);
         }
         (_, StepOp::GlobalAveragePool { batch, channels, pixels, quant, .. }) => {
             let images = x.chunks_exact(channels * pixels).take(*batch);

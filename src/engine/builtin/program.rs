@@ -72,16 +72,30 @@ impl Window {
     }
 }
 
-/// Bytes of a pixel of a [`Stem`] in INT8.
-pub(crate) const STEM_PIXEL: usize = 4;
+/// Bytes of a pixel of a [`Stem`] in INT8: of more channels than one, a whole step of the widening products.
+pub(crate) fn stem_pixel(channels: usize) -> usize {
+    if channels == 1 { 1 } else { 4 }
+}
 
 /// Where the image of a network's first convolution is laid out for it: NHWC, in INT8 with
-/// [`STEM_PIXEL`] channels, and the convolution's padding already around it, so that one kernel row
+/// [`stem_pixel`] channels, and the convolution's padding already around it, so that one kernel row
 /// is one run of elements.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stem {
     /// Top, left, bottom, right.
     pub pad: [usize; 4],
+}
+
+/// A sum of a convolution's result and a residual.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sum {
+    pub a: Quant,
+    pub b: Quant,
+    pub out: Quant,
+    pub lo: u8,
+    pub hi: u8,
+    /// Whether the residual is the first operand.
+    pub residual_first: bool,
 }
 
 /// A convolution; constants: weights s8 `[O][I/group][kh][kw]`, bias i32 `[O]` with the input's
@@ -96,6 +110,8 @@ pub(crate) struct Conv {
     pub input_zero_point: u8,
     /// Without it the result is f32 `acc * multiplier`.
     pub store: Option<Store>,
+    /// A second input that is added to the stored result.
+    pub sum: Option<Sum>,
     /// Set when the input comes padded from a [`StepOp::Quantize`] with the same stem.
     pub stem: Option<Stem>,
     /// Channels of a pixel of the output buffer; more than `out_channels` inside a concatenation.

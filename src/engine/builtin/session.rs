@@ -15,7 +15,7 @@ use crate::kernels::Team;
 use crate::model::qoperator;
 use crate::model::shapes::{self, Shapes};
 use crate::model::simplify::simplify;
-use crate::model::{Model, pb};
+use crate::model::{Model, ModelError, pb};
 
 const ENGINE: &str = "builtin";
 
@@ -38,7 +38,7 @@ impl BuiltinSession {
             what: format!("{e:#}"),
         };
         let Prepared { proto, shapes: of_tensors, .. } = lowered(model, options)?;
-        let typed = shapes::guarded(|| optimized(&proto, &shapes)).map_err(refused)?;
+        let typed = shapes::guarded(|| optimized(model, &proto, &shapes)).map_err(refused)?;
         let named = |name: &str, shape: &[usize]| TensorInfo { name: name.into(), shape: shape.to_vec() };
         let inputs = model.inputs().iter().zip(&shapes).map(|(p, s)| named(&p.name, s)).collect();
         let mut outputs = Vec::new();
@@ -58,14 +58,15 @@ impl BuiltinSession {
     }
 }
 
-/// The plan's model: `proto` with its inputs fixed to `shapes`.
-fn optimized(proto: &pb::ModelProto, shapes: &[Vec<usize>]) -> TractResult<TypedModel> {
+/// The plan's model: `proto`, which was made of `model`, with its inputs fixed to `shapes`.
+fn optimized(model: &Model, proto: &pb::ModelProto, shapes: &[Vec<usize>]) -> TractResult<TypedModel> {
     let mut onnx = onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
     island::register(&mut onnx);
     let mut inference = onnx.model_for_proto_model(proto)?;
     for (i, shape) in shapes.iter().enumerate() {
         inference.set_input_fact(i, f32::fact(shape.as_slice()).into())?;
     }
+    model.measure(&mut inference);
     inference.into_optimized()
 }
 
@@ -98,6 +99,7 @@ pub(super) fn lowered(model: &Model, options: &LoadOptions) -> Result<Prepared, 
     let model = simplified.as_ref().map_or(&*model, |s| &s.model);
     let is_quantized = model.proto.graph.iter().flat_map(|g| &g.node).any(|n| n.op_type == "QuantizeLinear");
     let shapes = match shapes::infer(model, options.batch) {
+        Err(e @ ModelError::Unholdable { .. }) => return Err(e.into()),
         // Without shapes tract may still run an FP32 graph, on its own.
         Err(_) if !is_quantized => Shapes::default(),
         shapes => shapes?,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::kernel::Kernel;
-use super::program::{Step, StepOp};
+use super::program::{Conv, Step, StepOp};
 use crate::kernels::{self, Geometry, Isa, SLACK, Team};
 
 /// Multiply-accumulates below which a step is not worth the handing over: some 10 µs of work.
@@ -99,26 +99,22 @@ pub(super) fn run(
         (Kernel::Float(kernel), StepOp::Float(op)) => {
             return super::float::run_split(team, op, kernel, isa, inputs, out);
         }
-        (Kernel::Pointwise { weights, rows, k, out_offset, out_stride }, _) if *rows >= threads => {
-            let parts = cut(&mut out[*out_offset..], *out_stride, ranges(*rows, threads));
-            team.each(parts, |(range, out)| {
-                weights.pointwise(&inputs[0][range.start * k..], *k, range.len(), out, *out_stride);
-            });
+        (Kernel::Pointwise(_) | Kernel::Indirect(_), StepOp::Gemm { store: Some(_), .. })
+        | (Kernel::Pointwise(_) | Kernel::Indirect(_), StepOp::Conv(Conv { store: Some(_), .. })) => {
+            super::kernel::run_product(Some(team), kernel, inputs, out);
         }
-        (Kernel::Indirect(conv), StepOp::Conv(step))
-            if step.store.is_some() && conv.offsets.rows() >= threads =>
-        {
-            let pixels = conv.offsets.rows();
-            for image in 0..conv.batch {
-                let first = image * pixels * conv.out_stride + conv.out_offset;
-                let parts = cut(&mut out[first..], conv.out_stride, ranges(pixels, threads));
-                let bytes = &inputs[0][image * conv.in_bytes..];
-                team.each(parts, |(range, out)| {
-                    for (g, weights) in conv.groups.iter().enumerate() {
-                        let windows = conv.offsets.part(range.clone());
-                        let (source, to) = (&bytes[g * conv.group_in..], &mut out[g * conv.group_out..]);
-                        weights.indirect(source, &conv.pad_row, windows, to, conv.out_stride);
-                    }
+        (Kernel::Plain, StepOp::MaxPool { batch, channels, window }) => {
+            let geometry = window.geometry();
+            let ranges = ranges(geometry.out_height, threads);
+            if !all_within(&geometry, &ranges) {
+                return false;
+            }
+            let (from, to) = (geometry.pixels() * channels, geometry.out_pixels() * channels);
+            for image in 0..*batch {
+                let (x, out) = (&inputs[0][image * from..], &mut out[image * to..(image + 1) * to]);
+                team.each(cut(out, geometry.out_width * channels, ranges.clone()), |(range, out)| {
+                    let (part, first) = rows_of(&geometry, &range);
+                    kernels::max_pool(isa, &x[first * geometry.width * channels..], *channels, &part, out);
                 });
             }
         }
@@ -159,7 +155,7 @@ mod tests {
     use super::*;
 
     use super::super::float::{FloatConv, FloatOp, Pairing};
-    use super::super::program::{Conv, Operand, Quant, Store, Window};
+    use super::super::program::{Operand, Quant, Store, Window};
     use crate::kernels::Binary;
     use crate::model::graph::tensor;
     use crate::model::pb::TensorProto;
@@ -255,6 +251,7 @@ mod tests {
                 group,
                 input_zero_point: 9,
                 store: Some(Store { zero_point: 3, lo: 0, hi: 250 }),
+                sum: None,
                 stem: None,
                 out_stride: out_channels,
                 out_offset: 0,

@@ -9,13 +9,14 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
-use super::super::avx512_vnni::{self, finish};
+use super::super::avx512_vnni::{self, Addend, finish, finish_sum};
 use super::super::buffer::Aligned;
-use super::super::gemm::Store;
+use super::super::gemm::{Store, Task};
 use super::super::layout::{Block, Panels, Product, Scheme};
 use super::super::offsets::Windows;
 use super::super::scalar::Rows;
 use super::super::tiles::Target;
+use super::super::types::Residual;
 use super::{TILE_BYTES, TILE_ROWS, Tiles};
 
 /// Gathered bytes that should stay in the second-level cache while all blocks of weights pass over them.
@@ -69,20 +70,30 @@ impl Gemm {
         Gemm { panels, parts, part_bytes }
     }
 
-    /// Multiplies `m` rows and stores them at `out`, rows `ldo` elements (of u8 or f32, as `store` says) apart.
+    /// The first channel of some blocks, and that behind the last.
+    pub(in super::super) fn channels(&self, blocks: &std::ops::Range<usize>) -> (usize, usize) {
+        self.panels.channels(blocks)
+    }
+
+    /// Blocks of channels, and weights with those that fill them up.
+    pub(in super::super) fn size(&self) -> (usize, usize) {
+        self.panels.size()
+    }
+
+    /// Does a task.
     ///
     /// # Safety
-    /// The machine has the tier's instructions and the weights were packed for `store`; each row and tap of `rows` lies
-    /// in `a` (or is the padding row) with 63 readable bytes after its `k`; `m` rows of all channels can be written.
-    pub(in super::super) unsafe fn run(
-        &self,
-        store: Store,
-        a: &[u8],
-        rows: Rows<'_>,
-        m: usize,
-        out: *mut u8,
-        ldo: usize,
-    ) {
+    /// The machine has the tier's instructions and the weights were packed for the store; each row and tap of the rows
+    /// lies in `a` (or is the padding row) with 63 readable bytes after its `k`; the blocks exist, and the rows of their
+    /// channels can be written.
+    pub(in super::super) unsafe fn run(&self, task: &Task<'_>) {
+        let Task { store, a, rows, m, ref blocks, out, ldo, residual } = *task;
+        let addend = residual.map(|Residual { values, params, is_first }| Addend {
+            values: values.as_ptr(),
+            out,
+            params: *params,
+            is_first,
+        });
         let depth = self.panels.depth;
         let chunk = match rows {
             Rows::Strided(_) => m,
@@ -112,7 +123,7 @@ impl Gemm {
                         Inputs::Windows { a: a.as_ptr(), windows, first, even, gathered: gathered.as_ptr() }
                     }
                 };
-                for block in &self.panels.blocks {
+                for block in &self.panels.blocks[blocks.clone()] {
                     let target = Target {
                         // SAFETY: row `first` and channel `block.first` are within what the caller lets us write.
                         out: unsafe { out.add((first * ldo + block.first) * store.element()) },
@@ -122,7 +133,18 @@ impl Gemm {
                         store,
                     };
                     // SAFETY: the caller's; rows can be read to the end of the last tile's line.
-                    unsafe { self.block(&mut tiles, block, &inputs, rows_here, &target, sums, starts) };
+                    unsafe {
+                        self.block(
+                            &mut tiles,
+                            block,
+                            &inputs,
+                            rows_here,
+                            &target,
+                            addend.as_ref(),
+                            sums,
+                            starts,
+                        )
+                    };
                 }
             }
         });
@@ -173,6 +195,7 @@ impl Gemm {
         inputs: &Inputs<'_>,
         m: usize,
         target: &Target,
+        addend: Option<&Addend>,
         sums: &mut [i32],
         starts: &mut [Vec<*const u8>; 2],
     ) {
@@ -215,10 +238,10 @@ impl Gemm {
                     product.one_row(block.vectors);
                 }
                 match block.vectors {
-                    4 => store::<4>(&target, sums, rows),
-                    3 => store::<3>(&target, sums, rows),
-                    2 => store::<2>(&target, sums, rows),
-                    _ => store::<1>(&target, sums, rows),
+                    4 => store::<4>(&target, addend, sums, rows),
+                    3 => store::<3>(&target, addend, sums, rows),
+                    2 => store::<2>(&target, addend, sums, rows),
+                    _ => store::<1>(&target, addend, sums, rows),
                 }
             }
         }
@@ -279,8 +302,11 @@ unsafe fn gather(
                     _mm512_storeu_si512(to.add(at).cast(), first);
                     at += 2 * TILE_BYTES;
                 }
-                if at < bytes {
+                // What crosses fewer lines costs less.
+                if at + TILE_BYTES / 2 < bytes {
                     _mm512_storeu_si512(to.add(at).cast(), _mm512_loadu_si512(from.add(at).cast()));
+                } else if at < bytes {
+                    _mm256_storeu_si256(to.add(at).cast(), _mm256_loadu_si256(from.add(at).cast()));
                 }
                 to = to.add(bytes);
             }
@@ -433,9 +459,14 @@ impl TileProduct<'_> {
 /// # Safety
 /// The machine has the AVX-512 tier; `sums` holds the rows, which can be written at `target`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn store<const VECTORS: usize>(target: &Target, sums: &[i32], rows: usize) {
+unsafe fn store<const VECTORS: usize>(target: &Target, addend: Option<&Addend>, sums: &[i32], rows: usize) {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn some<const ROWS: usize, const VECTORS: usize>(target: &Target, sums: &[i32], first: usize) {
+    unsafe fn some<const ROWS: usize, const VECTORS: usize>(
+        target: &Target,
+        addend: Option<&Addend>,
+        sums: &[i32],
+        first: usize,
+    ) {
         let sums = sums[first * VECTORS * 16..][..ROWS * VECTORS * 16].as_ptr();
         let mut acc = [[_mm512_setzero_si512(); VECTORS]; ROWS];
         for (at, acc) in acc.as_flattened_mut().iter_mut().enumerate() {
@@ -443,18 +474,24 @@ unsafe fn store<const VECTORS: usize>(target: &Target, sums: &[i32], rows: usize
             *acc = unsafe { _mm512_load_si512(sums.add(16 * at).cast()) };
         }
         // SAFETY: the caller's.
-        unsafe { finish(&target.at_row(first), &acc) }
+        unsafe {
+            let target = target.at_row(first);
+            match addend {
+                None => finish(&target, &acc),
+                Some(addend) => finish_sum(&target, &acc, addend),
+            }
+        }
     }
     let whole = rows / 4 * 4;
     // SAFETY: the caller's.
     unsafe {
         for first in (0..whole).step_by(4) {
-            some::<4, VECTORS>(target, sums, first);
+            some::<4, VECTORS>(target, addend, sums, first);
         }
         match rows - whole {
-            1 => some::<1, VECTORS>(target, sums, whole),
-            2 => some::<2, VECTORS>(target, sums, whole),
-            3 => some::<3, VECTORS>(target, sums, whole),
+            1 => some::<1, VECTORS>(target, addend, sums, whole),
+            2 => some::<2, VECTORS>(target, addend, sums, whole),
+            3 => some::<3, VECTORS>(target, addend, sums, whole),
             _ => {}
         }
     }

@@ -2,12 +2,12 @@
 //! multiplications for 32 products, where the same number of `vpmaddwd` on widened bytes would need as many and
 //! twice the additions. Packing sees to it that no sum can saturate ([`pairs`](super::pairs)).
 //!
-//! A tile of 6 rows × 2 vectors keeps 12 of the 16 registers as accumulators; the others hold ones, a selector, the
-//! selected inputs of a row, and products.
+//! A tile of 5 rows × 2 vectors keeps 10 of the 16 registers as accumulators; the others hold ones, a selector,
+//! weights, the selected inputs of a row, and products.
 
 use std::arch::x86_64::*;
 
-use super::super::gemm::Store;
+use super::super::gemm::{Store, Task};
 use super::super::offsets::PAD;
 use super::super::scalar::Rows;
 use super::super::tiles::{Target, for_each_tile};
@@ -34,20 +34,14 @@ struct Tile<'a> {
 /// Multiplies one tile; its height is fixed by the function.
 type TileFn = unsafe fn(&Tile<'_>);
 
-/// Multiplies `m` rows and stores them at `out`, rows `ldo` elements (of u8 or f32, as `store` says) apart.
+/// Does a task.
 ///
 /// # Safety
-/// The machine has the tier's instructions and `panels` were packed for `store`; each row and tap of `rows` lies in
-/// `a` (or is the padding row) with 15 readable bytes after its `k`; `m` rows of all channels can be written.
-pub(in super::super) unsafe fn run(
-    panels: &Panels,
-    store: Store,
-    a: &[u8],
-    rows: Rows<'_>,
-    m: usize,
-    out: *mut u8,
-    ldo: usize,
-) {
+/// The machine has the tier's instructions and `panels` were packed for the store; each row and tap of the rows lies in
+/// `a` (or is the padding row) with 15 readable bytes after its `k`; the blocks exist, and the rows of their channels can
+/// be written.
+pub(in super::super) unsafe fn run(panels: &Panels, task: &Task<'_>) {
+    let Task { store, a, rows, m, ref blocks, out, ldo, .. } = *task;
     let row_bytes = match rows {
         Rows::Strided(lda) => lda,
         // Neighbouring windows share most of their bytes.
@@ -58,7 +52,7 @@ pub(in super::super) unsafe fn run(
     let chunk = m.div_ceil(chunks).max(1);
     for chunk_first in (0..m).step_by(chunk) {
         let chunk_rows = chunk.min(m - chunk_first);
-        for block in &panels.blocks {
+        for block in &panels.blocks[blocks.clone()] {
             let tiles = tiles(block.vectors);
             let target = Target {
                 // SAFETY: row `chunk_first` and channel `block.first` are within what the caller lets us write.
@@ -103,7 +97,7 @@ fn tiles(vectors: usize) -> &'static [TileFn] {
         ($vectors:literal: $($rows:literal)*) => { &[$(multiply::<$rows, $vectors>),*] };
     }
     match vectors {
-        2 => heights!(2: 1 2 3 4 5 6),
+        2 => heights!(2: 1 2 3 4 5),
         _ => heights!(1: 1 2 3 4 5 6 7 8 9 10),
     }
 }
@@ -151,7 +145,9 @@ unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
                 step = step.add(1);
             }
         }
-        finish(&tile.target, &acc);
+        // A copy: what is borrowed lies in memory, and every step would store its sums there.
+        let sums = acc;
+        finish(&tile.target, &sums);
     }
 }
 
@@ -179,10 +175,15 @@ pub(in super::super) unsafe fn finish<const ROWS: usize, const VECTORS: usize>(
                     let out = target.out.cast::<f32>().add(r * target.ldo);
                     for (j, &acc) in acc.iter().enumerate() {
                         let scale = _mm256_load_ps(target.factors.add(LANES * j));
-                        let mut scaled = [0f32; LANES];
-                        _mm256_storeu_ps(scaled.as_mut_ptr(), _mm256_mul_ps(_mm256_cvtepi32_ps(acc), scale));
-                        let rest = (target.channels - LANES * j).min(LANES);
-                        out.add(LANES * j).copy_from_nonoverlapping(scaled.as_ptr(), rest);
+                        let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), scale);
+                        let rest = target.channels - LANES * j;
+                        if rest >= LANES {
+                            _mm256_storeu_ps(out.add(LANES * j), scaled);
+                            continue;
+                        }
+                        let mut some = [0f32; LANES];
+                        _mm256_storeu_ps(some.as_mut_ptr(), scaled);
+                        out.add(LANES * j).copy_from_nonoverlapping(some.as_ptr(), rest);
                     }
                 }
             }

@@ -46,6 +46,18 @@ pub(in super::super) struct Panels {
 const VECTORS: usize = 2;
 
 impl Panels {
+    /// The first channel of some blocks, and that behind the last.
+    pub(in super::super) fn channels(&self, blocks: &std::ops::Range<usize>) -> (usize, usize) {
+        let blocks = &self.blocks[blocks.clone()];
+        let first = blocks.first().map_or(0, |block| block.first);
+        (first, blocks.last().map_or(first, |block| block.first + block.channels))
+    }
+
+    /// Blocks, and weights with those that fill them up.
+    pub(in super::super) fn size(&self) -> (usize, usize) {
+        (self.blocks.len(), self.weights.len())
+    }
+
     /// `interleave`: channels lie in lanes as a byte store wants them.
     pub(in super::super) fn pack(product: &Product<'_>, interleave: bool) -> Panels {
         let Product { n, taps, k, .. } = *product;

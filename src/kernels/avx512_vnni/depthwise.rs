@@ -187,7 +187,7 @@ impl Depthwise {
                             multiply(&mut acc, &x, weights);
                             weights = weights.add(BLOCK * 4);
                         }
-                        bytes.store(&acc, mult, out.add(first), (channels - first).min(BLOCK));
+                        bytes.store(None, &acc, mult, out.add(first), (channels - first).min(BLOCK));
                     }
                 }
             },
@@ -249,9 +249,9 @@ impl Depthwise {
                             }
                         }
                         let out = out.add(ox * channels + first);
-                        bytes.store(&acc, mult, out, count);
+                        bytes.store(None, &acc, mult, out, count);
                         if two {
-                            bytes.store(&below, mult, out.add(out_row), count);
+                            bytes.store(None, &below, mult, out.add(out_row), count);
                         }
                         window[0] = window[STRIDE];
                         window[1] = window[2];
@@ -333,9 +333,9 @@ impl Depthwise {
                     multiply(&mut acc, &x, weights.add(kx * BLOCK * 4));
                     multiply(&mut below, &x, weights.add((3 + kx) * BLOCK * 4));
                 }
-                bytes.store(&acc, mult, out.add(first), count);
+                bytes.store(None, &acc, mult, out.add(first), count);
                 if two {
-                    bytes.store(&below, mult, out.add(len + first), count);
+                    bytes.store(None, &below, mult, out.add(len + first), count);
                 }
             }
             block = if block + 1 == period { 0 } else { block + 1 };

@@ -6,11 +6,10 @@
 
 use std::arch::x86_64::*;
 
-use super::super::gemm::Store;
+use super::super::gemm::{Store, Task};
 use super::super::layout::{Panels, Scheme};
-use super::super::scalar::Rows;
 use super::super::tiles::{Target, Tile, TileFn, run_tiles};
-use super::{Bytes, LANES};
+use super::{Addend, Bytes, LANES, Sum};
 
 /// Layout for byte stores.
 const SCHEME_U8: Scheme = Scheme { lanes: LANES, depth: 4, split, interleave: true };
@@ -39,22 +38,14 @@ fn split(vectors: usize) -> Vec<usize> {
     blocks
 }
 
-/// Multiplies `m` rows and stores them at `out`, rows `ldo` elements (of u8 or f32, as `store` says) apart.
+/// Does a task.
 ///
 /// # Safety
-/// The machine has the tier's instructions and `panels` were packed with this file's scheme for `store`;
+/// The machine has the tier's instructions and `panels` were packed with this file's scheme for the store;
 /// otherwise as [`run_tiles`].
-pub(in super::super) unsafe fn run(
-    panels: &Panels,
-    store: Store,
-    a: &[u8],
-    rows: Rows<'_>,
-    m: usize,
-    out: *mut u8,
-    ldo: usize,
-) {
+pub(in super::super) unsafe fn run(panels: &Panels, task: &Task<'_>) {
     // SAFETY: the caller's; `tiles` has functions for the blocks of `split`.
-    unsafe { run_tiles(panels, store, a, rows, m, out, ldo, tiles) }
+    unsafe { run_tiles(panels, task, tiles) }
 }
 
 /// The tile functions for blocks of `vectors`, by height − 1.
@@ -124,7 +115,7 @@ pub(in super::super) unsafe fn finish<const ROWS: usize, const VECTORS: usize>(
     unsafe {
         match target.store {
             Store::U8 { zero_point, lo, hi } => {
-                store(target, acc, &Bytes::new(zero_point, lo, hi));
+                store(target, acc, &Bytes::new(zero_point, lo, hi), None);
             }
             Store::F32 => {
                 for (r, acc) in acc.iter().enumerate() {
@@ -141,6 +132,25 @@ pub(in super::super) unsafe fn finish<const ROWS: usize, const VECTORS: usize>(
     }
 }
 
+/// As [`finish`] of bytes, with the addend. Not one function with that: between them, the sums of its callers would have
+/// to leave the registers.
+///
+/// # Safety
+/// As [`finish`]; the addend is the task's.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(in super::super) unsafe fn finish_sum<const ROWS: usize, const VECTORS: usize>(
+    target: &Target,
+    acc: &[[__m512i; VECTORS]; ROWS],
+    addend: &Addend,
+) {
+    if let Store::U8 { zero_point, lo, hi } = target.store {
+        let (bytes, sum) = (Bytes::new(zero_point, lo, hi), Sum::new(addend));
+        // SAFETY: the caller's.
+        unsafe { store(target, acc, &bytes, Some(&sum)) }
+    }
+}
+
 /// Requantizes a tile: vectors by fours within a row, by twos from two rows, the last one from four rows. Where
 /// there is no further row, the last one is stored again.
 ///
@@ -152,6 +162,7 @@ unsafe fn store<const ROWS: usize, const VECTORS: usize>(
     target: &Target,
     acc: &[[__m512i; VECTORS]; ROWS],
     bytes: &Bytes,
+    sum: Option<&Sum<'_>>,
 ) {
     let last = VECTORS - 1;
     let row = |r: usize| r.min(ROWS - 1);
@@ -160,13 +171,19 @@ unsafe fn store<const ROWS: usize, const VECTORS: usize>(
         let out = |r: usize| target.out.add(row(r) * target.ldo);
         if VECTORS == 4 {
             for (r, acc) in acc.iter().enumerate() {
-                bytes.store(&[acc[0], acc[1], acc[2], acc[last]], target.factors, out(r), target.channels);
+                bytes.store(
+                    sum,
+                    &[acc[0], acc[1], acc[2], acc[last]],
+                    target.factors,
+                    out(r),
+                    target.channels,
+                );
             }
         }
         if VECTORS == 2 || VECTORS == 3 {
             for r in (0..ROWS).step_by(2) {
                 let acc = [0, 1].map(|i| [acc[row(r + i)][0], acc[row(r + i)][1]]);
-                bytes.store_two(acc, target.factors, [out(r), out(r + 1)], target.channels);
+                bytes.store_two(sum, acc, target.factors, [out(r), out(r + 1)], target.channels);
             }
         }
         if VECTORS == 1 || VECTORS == 3 {
@@ -175,7 +192,7 @@ unsafe fn store<const ROWS: usize, const VECTORS: usize>(
             for r in (0..ROWS).step_by(4) {
                 let acc = [0, 1, 2, 3].map(|i| acc[row(r + i)][last]);
                 let out = [0, 1, 2, 3].map(|i| out(r + i).add(LANES * last));
-                bytes.store_four(acc, factors, out, channels);
+                bytes.store_four(sum, acc, factors, out, channels);
             }
         }
     }

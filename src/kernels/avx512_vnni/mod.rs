@@ -7,20 +7,99 @@ mod gemm;
 mod table;
 
 pub(super) use depthwise::Depthwise;
-pub(super) use gemm::{finish, run, scheme};
+pub(super) use gemm::{finish, finish_sum, run, scheme};
 pub(super) use table::lookup;
 
 use std::arch::x86_64::*;
 
+use super::types::AddParams;
+
 /// i32 lanes of a vector.
 const LANES: usize = 16;
 
-/// The constants of a byte store, in every lane.
+/// The constants of a byte store, in every lane. Stores add what is to be added, if something is.
 #[derive(Clone, Copy)]
 struct Bytes {
     zero_point: __m512i,
     lo: __m512i,
     hi: __m512i,
+}
+
+/// The residuals of a task.
+pub(super) struct Addend {
+    /// What is added to the task's first output, and that; the others are laid out alike.
+    pub values: *const u8,
+    pub out: *const u8,
+    pub params: AddParams,
+    pub is_first: bool,
+}
+
+/// What is added to bytes on their way.
+#[derive(Clone, Copy)]
+struct Sum<'a> {
+    addend: &'a Addend,
+    /// Factors of the bytes and of what is added.
+    own: __m512,
+    other: __m512,
+    constant: __m512,
+    lo: __m512i,
+    hi: __m512i,
+}
+
+impl<'a> Sum<'a> {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn new(addend: &'a Addend) -> Sum<'a> {
+        let AddParams { a_ratio, b_ratio, constant, lo, hi } = addend.params;
+        let (own, other) = if addend.is_first { (b_ratio, a_ratio) } else { (a_ratio, b_ratio) };
+        Sum {
+            addend,
+            own: _mm512_set1_ps(own),
+            other: _mm512_set1_ps(other),
+            constant: _mm512_set1_ps(constant),
+            lo: _mm512_set1_epi8(lo as i8),
+            hi: _mm512_set1_epi8(hi as i8),
+        }
+    }
+
+    /// What is added to the bytes that go to `out`.
+    ///
+    /// # Safety
+    /// `out` is an output of the task that the addend is for.
+    #[inline]
+    unsafe fn at(&self, out: *mut u8) -> *const u8 {
+        // SAFETY: the caller's; residuals are laid out as outputs.
+        unsafe { self.addend.values.offset(out.cast_const().offset_from(self.addend.out)) }
+    }
+
+    /// `clamp(rne(fma(a, ra, fma(b, rb, k))), lo, hi)` of 64 bytes; sums are below 2³⁰, and saturation to i16 and u8
+    /// before the clamp loses nothing.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn add(&self, bytes: __m512i, values: __m512i) -> __m512i {
+        let zero = _mm512_setzero_si512();
+        let wide = |x: __m512i| {
+            let (low, high) = (_mm512_unpacklo_epi8(x, zero), _mm512_unpackhi_epi8(x, zero));
+            [
+                _mm512_cvtepi32_ps(_mm512_unpacklo_epi16(low, zero)),
+                _mm512_cvtepi32_ps(_mm512_unpackhi_epi16(low, zero)),
+                _mm512_cvtepi32_ps(_mm512_unpacklo_epi16(high, zero)),
+                _mm512_cvtepi32_ps(_mm512_unpackhi_epi16(high, zero)),
+            ]
+        };
+        let (own, other) = (wide(bytes), wide(values));
+        let sum = |j: usize| {
+            let sum = if self.addend.is_first {
+                _mm512_fmadd_ps(other[j], self.other, _mm512_fmadd_ps(own[j], self.own, self.constant))
+            } else {
+                _mm512_fmadd_ps(own[j], self.own, _mm512_fmadd_ps(other[j], self.other, self.constant))
+            };
+            _mm512_cvtps_epi32(sum)
+        };
+        let words = [_mm512_packs_epi32(sum(0), sum(1)), _mm512_packs_epi32(sum(2), sum(3))];
+        let bytes = _mm512_packus_epi16(words[0], words[1]);
+        _mm512_min_epu8(_mm512_max_epu8(bytes, self.lo), self.hi)
+    }
 }
 
 impl Bytes {
@@ -60,14 +139,24 @@ impl Bytes {
     /// stores the first `channels` bytes.
     ///
     /// # Safety
-    /// `mult` holds 4 vectors and `channels ≤ 64` bytes can be written at `out`.
+    /// `mult` holds 4 vectors and `channels ≤ 64` bytes can be written at `out`; of a sum, a line can be read there. So below.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn store(&self, acc: &[__m512i; 4], mult: *const f32, out: *mut u8, channels: usize) {
+    unsafe fn store(
+        &self,
+        sum: Option<&Sum<'_>>,
+        acc: &[__m512i; 4],
+        mult: *const f32,
+        out: *mut u8,
+        channels: usize,
+    ) {
         // SAFETY: the caller's; a full store only where all channels exist.
         unsafe {
             let scaled = |j: usize| Bytes::scale(acc[j], _mm512_load_ps(mult.add(LANES * j)));
-            let bytes = self.bytes(self.words(scaled(0), scaled(1)), self.words(scaled(2), scaled(3)));
+            let mut bytes = self.bytes(self.words(scaled(0), scaled(1)), self.words(scaled(2), scaled(3)));
+            if let Some(sum) = sum {
+                bytes = sum.add(bytes, _mm512_loadu_si512(sum.at(out).cast()));
+            }
             if channels == 4 * LANES {
                 _mm512_storeu_si512(out.cast(), bytes);
             } else {
@@ -82,7 +171,14 @@ impl Bytes {
     /// `mult` holds 2 vectors and `channels` bytes can be written at both of `out`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn store_two(&self, acc: [[__m512i; 2]; 2], mult: *const f32, out: [*mut u8; 2], channels: usize) {
+    unsafe fn store_two(
+        &self,
+        sum: Option<&Sum<'_>>,
+        acc: [[__m512i; 2]; 2],
+        mult: *const f32,
+        out: [*mut u8; 2],
+        channels: usize,
+    ) {
         // SAFETY: the caller's; a full store only where all channels exist.
         unsafe {
             let mult = [_mm512_load_ps(mult), _mm512_load_ps(mult.add(LANES))];
@@ -91,7 +187,11 @@ impl Bytes {
             };
             // Segments hold 8 bytes of the first row and 8 of the second.
             let rows = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-            let bytes = _mm512_permutexvar_epi64(rows, self.bytes(words(0), words(1)));
+            let mut bytes = _mm512_permutexvar_epi64(rows, self.bytes(words(0), words(1)));
+            if let Some(sum) = sum {
+                let [first, second] = out.map(|out| _mm256_loadu_si256(sum.at(out).cast()));
+                bytes = sum.add(bytes, _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second));
+            }
             let bytes = [_mm512_castsi512_si256(bytes), _mm512_extracti64x4_epi64::<1>(bytes)];
             for (out, bytes) in out.into_iter().zip(bytes) {
                 if channels >= 2 * LANES {
@@ -109,7 +209,14 @@ impl Bytes {
     /// `mult` holds 1 vector and `channels ≤ 16` bytes can be written at each of `out`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn store_four(&self, acc: [__m512i; 4], mult: *const f32, out: [*mut u8; 4], channels: usize) {
+    unsafe fn store_four(
+        &self,
+        sum: Option<&Sum<'_>>,
+        acc: [__m512i; 4],
+        mult: *const f32,
+        out: [*mut u8; 4],
+        channels: usize,
+    ) {
         // SAFETY: the caller's; a full store only where all channels exist.
         unsafe {
             let mult = _mm512_load_ps(mult);
@@ -117,7 +224,13 @@ impl Bytes {
             let bytes = self.bytes(self.words(scaled(0), scaled(1)), self.words(scaled(2), scaled(3)));
             // Segments hold 4 bytes of each row.
             let rows = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-            let bytes = _mm512_permutexvar_epi32(rows, bytes);
+            let mut bytes = _mm512_permutexvar_epi32(rows, bytes);
+            if let Some(sum) = sum {
+                let [a, b, c, d] = out.map(|out| _mm_loadu_si128(sum.at(out).cast()));
+                let values = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
+                let values = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(values, c), d);
+                bytes = sum.add(bytes, values);
+            }
             let bytes = [
                 _mm512_castsi512_si128(bytes),
                 _mm512_extracti32x4_epi32::<1>(bytes),

@@ -201,7 +201,7 @@ mod vectors {
         }
     }
 
-    /// One window, tap by tap.
+    /// One window, tap by tap: four vectors of channels share the walk over the taps, as far as there are four.
     ///
     /// # Safety
     /// As [`all`]; the window exists.
@@ -210,33 +210,71 @@ mod vectors {
         weights: &FloatDepthwise,
         x: &[f32],
         geometry: &Geometry,
+        at: (usize, usize),
+        zeros: &[f32],
+        out: &mut [f32],
+    ) {
+        let (channels, mut c) = (weights.channels, 0);
+        // SAFETY: the caller's; a vector starts at one of the channels, and all but a last single one are whole.
+        unsafe {
+            while c + 4 * V::LANES <= channels {
+                window_of::<V, 4>(weights, x, geometry, at, c, zeros, out);
+                c += 4 * V::LANES;
+            }
+            while c + 2 * V::LANES <= channels {
+                window_of::<V, 2>(weights, x, geometry, at, c, zeros, out);
+                c += 2 * V::LANES;
+            }
+            while c < channels {
+                window_of::<V, 1>(weights, x, geometry, at, c, zeros, out);
+                c += V::LANES;
+            }
+        }
+    }
+
+    /// `VECTORS` vectors of the channels of one window, from `c` on.
+    ///
+    /// # Safety
+    /// As [`window`]; channel `c + V::LANES · (VECTORS − 1)` exists.
+    #[inline(always)]
+    unsafe fn window_of<V: Vector, const VECTORS: usize>(
+        weights: &FloatDepthwise,
+        x: &[f32],
+        geometry: &Geometry,
         (oy, ox): (usize, usize),
+        c: usize,
         zeros: &[f32],
         out: &mut [f32],
     ) {
         let (channels, [rows, columns]) = (weights.channels, geometry.kernel);
         let to = (oy * geometry.out_width + ox) * channels;
-        let (w, bias) = (weights.weights.as_ptr(), weights.bias.as_ptr());
+        let out = out[to..to + channels].as_mut_ptr();
         // SAFETY: a tap's pixel has `channels` floats and slack; weights and biases a vector beyond the channels.
         unsafe {
-            let (lo, hi) = (V::splat(weights.lo), V::splat(weights.hi));
-            let out = out[to..to + channels].as_mut_ptr();
-            for c in (0..channels).step_by(V::LANES) {
-                let mut acc = V::load(bias.add(c));
-                for ky in 0..rows {
-                    let row = geometry.row(oy, ky);
-                    for kx in 0..columns {
-                        let pixel = match (row, geometry.column(ox, kx)) {
-                            (Some(y), Some(column)) => {
-                                x.as_ptr().add((y * geometry.width + column) * channels)
-                            }
-                            _ => zeros.as_ptr(),
-                        };
-                        let tap = ky * columns + kx;
-                        acc = acc.fma(V::load(pixel.add(c)), V::load(w.add(tap * weights.stride + c)));
+            let mut w = weights.weights.as_ptr().add(c);
+            let mut acc = [V::splat(0.0); VECTORS];
+            for (j, acc) in acc.iter_mut().enumerate() {
+                *acc = V::load(weights.bias.as_ptr().add(c + V::LANES * j));
+            }
+            for ky in 0..rows {
+                let row = geometry.row(oy, ky);
+                for kx in 0..columns {
+                    let pixel = match (row, geometry.column(ox, kx)) {
+                        (Some(y), Some(column)) => {
+                            x.as_ptr().add((y * geometry.width + column) * channels + c)
+                        }
+                        _ => zeros.as_ptr().add(c),
+                    };
+                    for (j, acc) in acc.iter_mut().enumerate() {
+                        *acc = acc.fma(V::load(pixel.add(V::LANES * j)), V::load(w.add(V::LANES * j)));
                     }
+                    w = w.add(weights.stride);
                 }
-                acc.clamp(lo, hi).store_part(out.add(c), (channels - c).min(V::LANES));
+            }
+            let (lo, hi) = (V::splat(weights.lo), V::splat(weights.hi));
+            for (j, acc) in acc.iter().enumerate() {
+                let at = c + V::LANES * j;
+                acc.clamp(lo, hi).store_part(out.add(at), (channels - at).min(V::LANES));
             }
         }
     }

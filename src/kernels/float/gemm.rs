@@ -1,7 +1,9 @@
 //! FP32 matrix products and dense convolutions.
 
 use super::super::offsets::PAD;
-use super::super::{Isa, span};
+#[cfg(target_arch = "x86_64")]
+use super::super::share::{Share, Shared, Size};
+use super::super::{Isa, Team, span};
 #[cfg(target_arch = "x86_64")]
 use super::tile;
 use super::{SLACK_FLOATS, Width};
@@ -102,19 +104,47 @@ impl FloatGemm {
         FloatGemm { isa, n, taps, k, lo, hi, packed }
     }
 
+    /// Whether it was packed for `isa` and products of `n` channels over one row of `k` inputs.
+    pub(super) fn is_for(&self, isa: Isa, n: usize, k: usize) -> bool {
+        (self.isa, self.n, self.taps, self.k) == (isa, n, 1, k)
+    }
+
+    /// Replaces the weights, which lie as [`pack_strided`](Self::pack_strided) says.
+    ///
+    /// # Panics
+    /// There are too few.
+    pub(super) fn fill(&mut self, weights: &[f32], steps: [usize; 2]) {
+        let inputs = self.taps * self.k;
+        let need = (self.n - 1) * steps[0] + span(inputs, steps[1], 1);
+        assert!(weights.len() >= need, "weights need {need} elements, not {}", weights.len());
+        match &mut self.packed {
+            Packed::Scalar { weights: own, .. } => {
+                for (row, own) in own.chunks_exact_mut(inputs).enumerate() {
+                    own.iter_mut()
+                        .enumerate()
+                        .for_each(|(at, w)| *w = weights[row * steps[0] + at * steps[1]]);
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Packed::Vectors(panels) => panels.fill(weights, steps),
+        }
+    }
+
     /// The tier that these weights are packed for.
     pub fn isa(&self) -> Isa {
         self.isa
     }
 
     /// Multiplies `m` rows of `a` and writes the first `n` floats of rows that are `ldo` apart in `out`.
-    /// `residual`, laid out as `out`, is added before the clamp.
+    /// `residual`, laid out as `out`, is added before the clamp. With a team, its threads share the work.
     ///
     /// # Panics
     /// Rows overlap, or `a` (with slack after its last row), `out` or `residual` is too short, or an offset is
     /// outside `a`, or strided rows are asked of a product with several taps.
+    #[allow(clippy::too_many_arguments)]
     pub fn run(
         &self,
+        team: Option<&Team>,
         a: &[f32],
         rows: FloatRows<'_>,
         m: usize,
@@ -132,11 +162,31 @@ impl FloatGemm {
             Packed::Scalar { weights, bias } => self.scalar(weights, bias, a, rows, m, out, ldo, residual),
             #[cfg(target_arch = "x86_64")]
             Packed::Vectors(panels) => {
-                // SAFETY: `pack` checked the machine, the assertions above rows, outputs and residuals.
-                #[allow(unsafe_code)]
-                unsafe {
-                    tile::run(panels, a, rows, m, out.as_mut_ptr(), ldo, residual, (self.lo, self.hi))
-                }
+                let task = |share: Share, out: *mut f32| tile::Task {
+                    a,
+                    rows,
+                    share,
+                    out,
+                    ldo,
+                    residual,
+                    range: (self.lo, self.hi),
+                };
+                let (blocks, weights) = panels.size();
+                let row_bytes = match rows {
+                    FloatRows::Strided(lda) => lda * size_of::<f32>(),
+                    // Neighbouring windows share most of their inputs.
+                    FloatRows::Indirect { .. } => self.k * self.taps.min(4) * size_of::<f32>(),
+                };
+                let size = Size { rows: m, blocks, weights, weight_bytes: 4, row_bytes, per_cycle: 32 };
+                let out = Shared(out.as_mut_ptr());
+                size.share_out(team, |share| {
+                    // SAFETY: `pack` checked the machine, the assertions above rows, outputs and residuals; shares have no
+                    // output in common.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        tile::run(panels, &task(share, out.get()))
+                    }
+                });
             }
         }
     }

@@ -58,14 +58,16 @@ pub struct Attention {
 }
 
 /// Rows whose scores are made, weighed and used before the next: they stay in the first-level cache.
-const ROWS: usize = 48;
+const ROWS: usize = 24;
 
-/// The left operand of one product, dense, its result, and shares.
+/// The left operand of one product, dense, its result, shares, and right operands, one of each shape that was met.
 #[derive(Default)]
 struct Scratch {
     left: Vec<f32>,
     result: Vec<f32>,
     shares: Vec<f32>,
+    packed: Vec<FloatGemm>,
+    packed_values: Vec<FloatGemm>,
 }
 
 thread_local! {
@@ -84,12 +86,22 @@ fn spread(x: &[f32], count: [usize; 2], steps: [usize; 2], to: &mut [f32]) {
     copy_strided(x, &dims, to);
 }
 
-/// The right operand of one product, packed.
-fn packed(isa: Isa, b: &[f32], products: &Products) -> FloatGemm {
+/// The right operand of one product, packed where one of its shape has been before.
+fn packed<'a>(known: &'a mut Vec<FloatGemm>, isa: Isa, b: &[f32], products: &Products) -> &'a FloatGemm {
     let Products { k, n, .. } = *products;
-    let (steps, bias) = ([products.b[1], products.b[0]], vec![0.0; n]);
-    let (lo, hi) = (f32::NEG_INFINITY, f32::INFINITY);
-    FloatGemm::pack_strided(isa, n, 1, k, b, steps, &bias, lo, hi)
+    let steps = [products.b[1], products.b[0]];
+    let at = match known.iter().position(|gemm| gemm.is_for(isa, n, k)) {
+        Some(at) => {
+            known[at].fill(b, steps);
+            at
+        }
+        None => {
+            let (lo, hi) = (f32::NEG_INFINITY, f32::INFINITY);
+            known.push(FloatGemm::pack_strided(isa, n, 1, k, b, steps, &vec![0.0; n], lo, hi));
+            known.len() - 1
+        }
+    };
+    &known[at]
 }
 
 /// All `products` of `a` and `b`.
@@ -101,13 +113,14 @@ pub fn matmul(isa: Isa, a: &[f32], b: &[f32], products: &Products, out: &mut [f3
     if m * k * n == 0 {
         return;
     }
-    SCRATCH.with_borrow_mut(|Scratch { left, result, .. }| {
+    SCRATCH.with_borrow_mut(|Scratch { left, result, packed: known, .. }| {
         left.resize(m * k + SLACK_FLOATS, 0.0);
         result.resize(m * n, 0.0);
         for index in 0..products.count() {
             let [at_a, at_b, at_out] = products.starts(index);
             dense(&a[at_a..], [m, k], products.a, &mut left[..m * k]);
-            packed(isa, &b[at_b..], products).run(left, FloatRows::Strided(k), m, result, n, None);
+            let right = packed(known, isa, &b[at_b..], products);
+            right.run(None, left, FloatRows::Strided(k), m, result, n, None);
             spread(result, [m, n], products.out, &mut out[at_out..]);
         }
     });
@@ -125,7 +138,7 @@ pub fn attend(isa: Isa, q: &[f32], k: &[f32], v: &[f32], attention: &Attention, 
     if m * depth * n * values.n == 0 {
         return;
     }
-    SCRATCH.with_borrow_mut(|Scratch { left, result, shares }| {
+    SCRATCH.with_borrow_mut(|Scratch { left, result, shares, packed: known, packed_values }| {
         left.resize(m * depth + SLACK_FLOATS, 0.0);
         shares.resize(ROWS * n + SLACK_FLOATS, 0.0);
         result.resize(m * values.n, 0.0);
@@ -135,14 +148,15 @@ pub fn attend(isa: Isa, q: &[f32], k: &[f32], v: &[f32], attention: &Attention, 
             let [_, at_v, at_out] = values.starts(index);
             dense(&q[at_q..], [m, depth], scores.a, &mut left[..m * depth]);
             left.iter_mut().for_each(|q| *q *= scale);
-            let (keys, of_values) = (packed(isa, &k[at_k..], scores), packed(isa, &v[at_v..], values));
+            let keys = packed(known, isa, &k[at_k..], scores);
+            let of_values = packed(packed_values, isa, &v[at_v..], values);
             for first in (0..m).step_by(ROWS) {
                 let rows = ROWS.min(m - first);
                 let scores = &mut shares[..rows * n];
-                keys.run(&left[first * depth..], FloatRows::Strided(depth), rows, scores, n, None);
+                keys.run(None, &left[first * depth..], FloatRows::Strided(depth), rows, scores, n, None);
                 weights_of_rows(isa, scores, n, &mut inverse[..rows]);
                 let mixed = &mut result[first * values.n..][..rows * values.n];
-                of_values.run(shares, FloatRows::Strided(n), rows, mixed, values.n, None);
+                of_values.run(None, shares, FloatRows::Strided(n), rows, mixed, values.n, None);
                 for (mixed, inverse) in mixed.chunks_exact_mut(values.n).zip(&inverse) {
                     mixed.iter_mut().for_each(|y| *y *= inverse);
                 }

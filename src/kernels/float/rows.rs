@@ -12,9 +12,9 @@ use super::math::exp_of_negative;
 /// Partial sums of a row.
 const LANES: usize = 16;
 
-/// Shares below this are 0. Beside the largest they are nothing, but sums of their products with small numbers are
-/// subnormal, which costs a hundred times the time.
-const LEAST_SHARE: f32 = 1e-30;
+/// ln 10⁻³⁰: shares of a smaller exponent are 0. Beside the largest they are nothing, but sums of their products with
+/// small numbers are subnormal, which costs a hundred times the time.
+const LEAST_EXPONENT: f32 = -69.077_55;
 
 /// `out = eˣ⁻ᵐ / Σ eˣ⁻ᵐ` along an axis of `len` elements that are `inner` apart, m being the largest of them; shares
 /// below 10⁻³⁰ of the largest are 0. `x` is `[outer][len][inner]`.
@@ -39,9 +39,7 @@ pub(super) fn weights_of_rows(isa: Isa, x: &mut [f32], len: usize, inverse: &mut
 #[inline(always)]
 fn each_row(x: &mut [f32], len: usize, inverse: &mut [f32]) {
     for (x, inverse) in x.chunks_exact_mut(len).zip(inverse) {
-        let (mut maxima, mut sums) = ([0.0; LANES], [0.0; LANES]);
-        weights(x, 1, &mut maxima, &mut sums);
-        *inverse = 1.0 / sums[0];
+        *inverse = 1.0 / weigh_row(x);
     }
 }
 
@@ -63,7 +61,10 @@ fn blocks(x: &mut [f32], block: usize, inner: usize) {
     // it can be, so that they are registers.
     if inner == 1 {
         for x in x.chunks_exact_mut(block) {
-            one(x, 1, &mut [0.0; LANES], &mut [0.0; LANES]);
+            let factor = 1.0 / weigh_row(x);
+            for x in x {
+                *x *= factor;
+            }
         }
     } else if LANES.is_multiple_of(inner) {
         for x in x.chunks_exact_mut(block) {
@@ -94,6 +95,65 @@ fn one(x: &mut [f32], inner: usize, maxima: &mut [f32], sums: &mut [f32]) {
     scale(whole.into_remainder(), sums);
 }
 
+/// Leaves `eˣ⁻ᵐ` in the row `x` and returns their sum.
+///
+/// Here and below, lanes are only ever named by constants, so that they are registers.
+#[inline(always)]
+fn weigh_row(x: &mut [f32]) -> f32 {
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let mut maxima = filled(rest, f32::NEG_INFINITY);
+    for x in whole {
+        for (max, &x) in maxima.iter_mut().zip(x) {
+            *max = larger(*max, x);
+        }
+    }
+    let max = joined(maxima, larger);
+    let (whole, rest) = x.as_chunks_mut::<LANES>();
+    let mut last = filled(rest, f32::NEG_INFINITY);
+    let mut sums = [0.0; LANES];
+    for x in whole {
+        for (x, sum) in x.iter_mut().zip(&mut sums) {
+            *x = share(*x - max);
+            *sum += *x;
+        }
+    }
+    for (x, sum) in last.iter_mut().zip(&mut sums) {
+        *x = share(*x - max);
+        *sum += *x;
+    }
+    rest.copy_from_slice(&last[..rest.len()]);
+    joined(sums, sum_of)
+}
+
+/// What is left of a row behind its whole vectors, filled up with `value`.
+#[inline(always)]
+fn filled(rest: &[f32], value: f32) -> [f32; LANES] {
+    let mut lanes = [value; LANES];
+    lanes[..rest.len()].copy_from_slice(rest);
+    lanes
+}
+
+/// The lanes joined in halves, each step spelled out: in a loop they would live in memory.
+#[inline(always)]
+fn joined(lanes: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> f32 {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = lanes;
+    let [a, b, c, d] =
+        [of(of(a, i), of(e, m)), of(of(b, j), of(f, n)), of(of(c, k), of(g, o)), of(of(d, l), of(h, p))];
+    of(of(a, c), of(b, d))
+}
+
+#[inline(always)]
+fn sum_of(a: f32, b: f32) -> f32 {
+    a + b
+}
+
+/// eˣ for x ≤ 0, and 0 where that is below 10⁻³⁰.
+#[inline(always)]
+fn share(x: f32) -> f32 {
+    let share = exp_of_negative(x);
+    if x < LEAST_EXPONENT { 0.0 } else { share }
+}
+
 /// Leaves `eˣ⁻ᵐ` in `x` and their sums in `sums`.
 #[inline(always)]
 fn weights(x: &mut [f32], inner: usize, maxima: &mut [f32], sums: &mut [f32]) {
@@ -111,7 +171,7 @@ fn weights(x: &mut [f32], inner: usize, maxima: &mut [f32], sums: &mut [f32]) {
         weigh(x, maxima, sums);
     }
     weigh(whole.into_remainder(), maxima, sums);
-    join(sums, inner, |a, b| a + b);
+    join(sums, inner, sum_of);
 }
 
 #[inline(always)]
@@ -129,8 +189,7 @@ fn raise(x: &[f32], maxima: &mut [f32]) {
 #[inline(always)]
 fn weigh(x: &mut [f32], maxima: &[f32], sums: &mut [f32]) {
     for ((x, max), sum) in x.iter_mut().zip(maxima).zip(sums) {
-        let share = exp_of_negative(*x - max);
-        *x = if share < LEAST_SHARE { 0.0 } else { share };
+        *x = share(*x - max);
         *sum += *x;
     }
 }
@@ -174,13 +233,62 @@ pub fn row_means(isa: Isa, x: &[f32], len: usize, out: &mut [f32]) {
 #[inline(always)]
 fn means(x: &[f32], len: usize, out: &mut [f32]) {
     for (x, mean) in x.chunks_exact(len).zip(out) {
-        let mut sums = [0.0; LANES];
-        for x in x.chunks(LANES) {
-            for (sum, x) in sums.iter_mut().zip(x) {
-                *sum += x;
-            }
+        *mean = mean_of(x);
+    }
+}
+
+#[inline(always)]
+fn mean_of(x: &[f32]) -> f32 {
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let mut sums = filled(rest, 0.0);
+    for x in whole {
+        for (sum, x) in sums.iter_mut().zip(x) {
+            *sum += x;
         }
-        *mean = sums.iter().sum::<f32>() / len as f32;
+    }
+    joined(sums, sum_of) / x.len() as f32
+}
+
+/// The mean of the squares of the distances from `mean`.
+#[inline(always)]
+fn variance_of(x: &[f32], mean: f32) -> f32 {
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let last = filled(rest, mean);
+    let mut squares = [0.0; LANES];
+    for x in whole.iter().chain([&last]) {
+        for (sum, x) in squares.iter_mut().zip(x) {
+            let distance = x - mean;
+            *sum = distance.mul_add(distance, *sum);
+        }
+    }
+    joined(squares, sum_of) / x.len() as f32
+}
+
+/// `out[i] = (x[i] − μ) / √(σ² + epsilon) · weights[i] + bias[i]` for each row, μ and σ² being the mean of its elements and
+/// of the squares of their distances from it: layer normalization (Ba, Kiros, Hinton, 2016).
+///
+/// # Panics
+/// `x` and `out` differ in length or are no whole rows, which have as many elements as there are `weights` and `bias`.
+pub fn normalize(isa: Isa, x: &[f32], epsilon: f32, weights: &[f32], bias: &[f32], out: &mut [f32]) {
+    let len = weights.len();
+    assert_eq!(x.len(), out.len(), "{} elements for {}", x.len(), out.len());
+    assert!(len > 0 && bias.len() == len && x.len().is_multiple_of(len), "{} of {len}", x.len());
+    per_tier!(
+        isa,
+        normalized(x: &[f32], epsilon: f32, weights: &[f32], bias: &[f32], out: &mut [f32])
+    );
+}
+
+#[inline(always)]
+fn normalized(x: &[f32], epsilon: f32, weights: &[f32], bias: &[f32], out: &mut [f32]) {
+    let len = weights.len();
+    for (x, out) in x.chunks_exact(len).zip(out.chunks_exact_mut(len)) {
+        let mean = mean_of(x);
+        let variance = variance_of(x, mean);
+        let factor = 1.0 / (variance + epsilon).sqrt();
+        for ((out, x), (weight, bias)) in out.iter_mut().zip(x).zip(weights.iter().zip(bias)) {
+            *out = ((x - mean) * factor).mul_add(*weight, *bias);
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Tiles of rows × vectors whose accumulators stay in registers, and the walk over them.
 //!
 //! A tile of 6 rows × 4 vectors of 16 lanes keeps 24 of the 32 registers as accumulators; of 8 lanes, where
-//! there are 16 registers, 4 rows × 3 vectors keep 12. Weights are walked in chunks that stay in the second-level
+//! there are 16 registers, 6 rows × 2 vectors keep 12 and leave one to spare: 4 × 3 would need all sixteen, and the
+//! compiler then keeps one accumulator in memory, which doubles the time of a step. Weights are walked in chunks that stay in the second-level
 //! cache while the rows pass over them, rows in chunks that stay there beside it.
 #![allow(unsafe_code)]
 
@@ -9,6 +10,7 @@ use std::arch::x86_64::{__m256, __m512, _MM_HINT_ET0, _MM_HINT_T0, _MM_HINT_T1, 
 
 use super::super::buffer::Aligned;
 use super::super::offsets::PAD;
+use super::super::share::Share;
 use super::super::tiles::for_each_tile;
 use super::Width;
 use super::gemm::FloatRows;
@@ -45,6 +47,11 @@ pub(super) struct Panels {
 }
 
 impl Panels {
+    /// Blocks, and weights with those that fill them up.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.blocks.len(), self.weights.len())
+    }
+
     /// Weights are `of_channel` elements apart from one channel to the next, `of_input` from one input (of the taps
     /// one after the other) to the next.
     pub(super) fn pack(
@@ -58,7 +65,7 @@ impl Panels {
     ) -> Panels {
         let (lanes, most): (usize, fn(usize) -> usize) = match width {
             Width::Sixteen => (16, |left| if matches!(left, 5 | 6 | 9) { 3 } else { left.min(4) }),
-            _ => (8, |left| if matches!(left, 2 | 4) { 2 } else { left.min(3) }),
+            _ => (8, |left| left.min(2)),
         };
         let mut blocks = vec![];
         let (mut first, mut weights_at, mut bias_at) = (0, 0, 0);
@@ -79,23 +86,33 @@ impl Panels {
             bias: Aligned::zeros(bias_at),
         };
         for block in &panels.blocks {
+            panels.bias[block.bias..][..block.channels]
+                .copy_from_slice(&bias[block.first..][..block.channels]);
+        }
+        panels.fill(weights, [of_channel, of_input]);
+        panels
+    }
+
+    /// Replaces the weights; the steps are those of [`pack`](Self::pack).
+    pub(super) fn fill(&mut self, weights: &[f32], [of_channel, of_input]: [usize; 2]) {
+        let inputs = self.taps * self.k;
+        let lanes = if self.width == Width::Sixteen { 16 } else { 8 };
+        for block in &self.blocks {
             let Block { first, channels, vectors, .. } = *block;
-            panels.bias[block.bias..][..channels].copy_from_slice(&bias[first..first + channels]);
-            let to = panels.weights[block.weights..].chunks_exact_mut(vectors * lanes);
+            let to = self.weights[block.weights..].chunks_exact_mut(vectors * lanes);
             if of_channel == 1 {
-                for (at, to) in to.enumerate().take(taps * k) {
+                for (at, to) in to.enumerate().take(inputs) {
                     to[..channels].copy_from_slice(&weights[at * of_input + first..][..channels]);
                 }
                 continue;
             }
-            for (at, to) in to.enumerate().take(taps * k) {
+            for (at, to) in to.enumerate().take(inputs) {
                 let from = &weights[at * of_input + first * of_channel..];
                 for (channel, to) in to[..channels].iter_mut().enumerate() {
                     *to = from[channel * of_channel];
                 }
             }
         }
-        panels
     }
 }
 
@@ -261,29 +278,34 @@ fn tiles(width: Width, vectors: usize, ahead: bool) -> &'static [TileFn] {
         (Width::Sixteen, 3) => heights!(sixteen 3: 1 2 3 4 5 6 7 8),
         (Width::Sixteen, 2) => heights!(sixteen 2: 1 2 3 4 5 6 7 8 9 10 11 12),
         (Width::Sixteen, _) => heights!(sixteen 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-        (_, 3) => heights!(eight 3: 1 2 3 4),
         (_, 2) => heights!(eight 2: 1 2 3 4 5 6),
-        _ => heights!(eight 1: 1 2 3 4 5 6 7 8),
+        _ => heights!(eight 1: 1 2 3 4 5 6 7 8 9 10),
     }
 }
 
-/// Multiplies `m` rows by all blocks.
+/// Some rows times some blocks of channels.
+pub(super) struct Task<'a> {
+    pub a: &'a [f32],
+    /// All rows, of which `share` says which.
+    pub rows: FloatRows<'a>,
+    pub share: Share,
+    /// Where channel 0 of row 0 goes; rows are `ldo` apart.
+    pub out: *mut f32,
+    pub ldo: usize,
+    /// Laid out as `out`.
+    pub residual: Option<&'a [f32]>,
+    /// What outputs are limited to.
+    pub range: (f32, f32),
+}
+
+/// Does a task.
 ///
 /// # Safety
-/// The machine has the instructions of the panels' width; each row and tap of `rows` lies in `a` (or is the padding
-/// row); `m` rows of all channels can be written at `out` and read from `residual`, rows `ldo` apart.
-#[allow(clippy::too_many_arguments)]
-pub(super) unsafe fn run(
-    panels: &Panels,
-    a: &[f32],
-    rows: FloatRows<'_>,
-    m: usize,
-    out: *mut f32,
-    ldo: usize,
-    residual: Option<&[f32]>,
-    (lo, hi): (f32, f32),
-) {
-    let (taps, k) = (panels.taps, panels.k);
+/// The machine has the instructions of the panels' width; each row and tap of the share lies in `a` (or is the padding
+/// row); its rows of its channels can be written at `out` and read from `residual`.
+pub(super) unsafe fn run(panels: &Panels, task: &Task<'_>) {
+    let Task { a, rows, ref share, out, ldo, residual, range: (lo, hi) } = *task;
+    let (taps, k, m) = (panels.taps, panels.k, share.rows.len());
     let row_bytes = match rows {
         FloatRows::Strided(lda) => lda * 4,
         // Neighbouring windows share most of their inputs.
@@ -296,9 +318,9 @@ pub(super) unsafe fn run(
     // Chunks of one size: a small rest would read all weights for a few rows.
     let chunks = m.div_ceil((ROW_BYTES / (row_bytes + ldo * 4)).clamp(least, 8192)).max(1);
     let chunk = m.div_ceil(chunks).max(1);
-    for chunk_first in (0..m).step_by(chunk) {
-        let chunk_rows = chunk.min(m - chunk_first);
-        for block in &panels.blocks {
+    for chunk_first in share.rows.clone().step_by(chunk) {
+        let chunk_rows = chunk.min(share.rows.end - chunk_first);
+        for block in &panels.blocks[share.blocks.clone()] {
             let tiles = tiles(panels.width, block.vectors, is_ahead);
             let lanes = block.vectors * if panels.width == Width::Sixteen { 16 } else { 8 };
             for part in Parts::new(taps, k, lanes * 4) {

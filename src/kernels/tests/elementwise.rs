@@ -15,10 +15,9 @@ proptest! {
             let sum = x.iter().skip(c).step_by(channels).map(|&x| i64::from(x) - i64::from(zx)).sum();
             formula(sum, mult, zy, 0, 255)
         };
-        let mut want: Vec<u8> = (0..channels).map(mean).collect();
-        want.push(UNTOUCHED);
+        let want: Vec<u8> = (0..channels).map(mean).collect();
         for isa in Isa::available() {
-            let mut got = vec![UNTOUCHED; channels + 1];
+            let mut got = Guarded::new(channels, UNTOUCHED);
             global_average_pool(isa, &x, pixels, channels, zx, mult, zy, &mut got);
             assert_same(isa, &got, &want);
         }
@@ -35,13 +34,12 @@ proptest! {
         let (x, y) = (random.bytes(len), random.bytes(len));
         let (ra, rb) = (a.0 / sum.0, b.0 / sum.0);
         let constant = f32::from(sum.1) - ra.mul_add(f32::from(a.1), rb * f32::from(b.1));
-        let mut want: Vec<u8> = x.iter().zip(&y).map(|(&x, &y)| {
+        let want: Vec<u8> = x.iter().zip(y.iter()).map(|(&x, &y)| {
             let sum = f32::from(x).mul_add(ra, f32::from(y).mul_add(rb, constant));
             f64::from(sum.round_ties_even()).clamp(f64::from(lo), f64::from(hi)) as u8
         }).collect();
-        want.push(UNTOUCHED);
         for isa in Isa::available() {
-            let mut got = vec![UNTOUCHED; len + 1];
+            let mut got = Guarded::new(len, UNTOUCHED);
             add(isa, &x, &y, len, &params, &mut got);
             assert_same(isa, &got, &want);
         }
@@ -74,9 +72,9 @@ proptest! {
             let AddParams { a_ratio, b_ratio, constant, .. } = sum;
             limited(f32::from(x).mul_add(a_ratio, f32::from(y).mul_add(b_ratio, constant)))
         });
-        let (products, sums): (Vec<u8>, Vec<u8>) = (products.chain([UNTOUCHED]).collect(), sums.chain([UNTOUCHED]).collect());
+        let (products, sums): (Vec<u8>, Vec<u8>) = (products.collect(), sums.collect());
         for isa in Isa::available() {
-            let mut got = vec![UNTOUCHED; rows * columns + 1];
+            let mut got = Guarded::new(rows * columns, UNTOUCHED);
             multiply(isa, &x, &y, &grid, &product, &mut got);
             assert_same(isa, &got, &products);
             add_broadcast(isa, &x, &y, &grid, &sum, &mut got);
@@ -111,14 +109,13 @@ proptest! {
             let steps = f64::from(((v - f32::from(zx)) * ratio).round_ties_even()) + f64::from(zy);
             want.push(steps.clamp(0.0, 255.0) as u8);
         }
-        want.push(UNTOUCHED);
         let real: Vec<f32> = x.iter().map(|x| f32::from(*x)).collect();
         for isa in Isa::available() {
-            let mut got = vec![UNTOUCHED; want.len()];
+            let mut got = Guarded::new(want.len(), UNTOUCHED);
             let rescale = Rescale { from: zx, ratio, to: zy };
             resize(isa, &x, width, channels, &rows, &columns, rescale, &mut got);
             assert_same(isa, &got, &want);
-            let mut got = vec![0f32; floats.len()];
+            let mut got = Guarded::new(floats.len(), 0f32);
             resize_f32(isa, &real, width, channels, &rows, &columns, &mut got);
             assert_same(isa, &got.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), &floats);
         }
@@ -144,9 +141,8 @@ proptest! {
             let q = if x.is_nan() { zx } else { steps.clamp(0.0, 255.0) as u8 };
             want[(top + y) * row + (left + column) * c_stride + c] = q;
         }
-        want.push(UNTOUCHED);
         for isa in Isa::available() {
-            let mut got = vec![UNTOUCHED; want.len()];
+            let mut got = Guarded::new(want.len(), UNTOUCHED);
             quantize_nchw(isa, &x, channels, height, width, scale, zx, c_stride, pad, &mut got);
             assert_same(isa, &got, &want);
         }
@@ -160,7 +156,7 @@ proptest! {
         let value = |i: usize| f32::from(i16::from(x[i % pixels * channels + i / pixels]) - i16::from(zx)) * scale;
         let want: Vec<u32> = (0..channels * pixels).map(|i| value(i).to_bits()).collect();
         for isa in Isa::available() {
-            let mut got = vec![f32::NAN; channels * pixels];
+            let mut got = Guarded::new(channels * pixels, f32::NAN);
             dequantize_to_nchw(isa, &x, channels, pixels, scale, zx, &mut got);
             assert_same(isa, &got.iter().map(|got| got.to_bits()).collect::<Vec<_>>(), &want);
         }
@@ -181,7 +177,7 @@ proptest! {
             want[i / channels * stride + before + i % channels] = y;
         }
         for isa in Isa::available() {
-            let mut got = vec![UNTOUCHED; pixels * stride];
+            let mut got = Guarded::new(pixels * stride, UNTOUCHED);
             let table = through_table.then_some(&table);
             copy_channels(isa, &x, pixels, channels, table, &mut got, stride, before);
             assert_same(isa, &got, &want);

@@ -1,4 +1,5 @@
-//! Every tier gives the bytes of the scalar tier, and the scalar tier those of the formula, for random shapes.
+//! Every tier gives the bytes of the scalar tier, and the scalar tier those of the formula, for random shapes. What they
+//! read and write ends where memory ends ([`Guarded`]).
 
 use proptest::prelude::*;
 
@@ -6,8 +7,11 @@ use super::*;
 
 mod elementwise;
 mod float;
+mod guarded;
 mod products;
 mod windows;
+
+use guarded::Guarded;
 
 /// What outputs hold before an operation: what it must not touch is still there afterwards.
 const UNTOUCHED: u8 = 0xA5;
@@ -43,7 +47,7 @@ impl Random {
         x ^ (x >> 31)
     }
 
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
+    fn bytes(&mut self, len: usize) -> Guarded<u8> {
         (0..len).map(|_| self.next() as u8).collect()
     }
 

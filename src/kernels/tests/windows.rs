@@ -53,7 +53,7 @@ fn window_case(max_channels: usize, usual: bool) -> impl Strategy<Value = Window
 }
 
 impl WindowCase {
-    fn depthwise(&self, isa: Isa) -> Vec<u8> {
+    fn depthwise(&self, isa: Isa) -> Guarded<u8> {
         let (mut random, channels) = (Random(self.seed), self.channels);
         let (taps, (lo, hi)) = (self.geometry.kernel.iter().product::<usize>(), self.range);
         let weights = random.weights(channels * taps, self.spread);
@@ -63,19 +63,19 @@ impl WindowCase {
         let (zx, kernel) = (self.zero_points.0, self.geometry.kernel);
         let packed = DepthwiseWeights::pack(isa, channels, kernel, &weights, &bias, zx, output);
         let x = random.bytes(self.geometry.pixels() * channels + SLACK);
-        let mut out = vec![UNTOUCHED; self.geometry.out_pixels() * channels + SLACK];
+        let mut out = Guarded::new(self.geometry.out_pixels() * channels, UNTOUCHED);
         packed.run(&x, &self.geometry, &mut out);
         out
     }
 
-    fn expected_depthwise(&self) -> Vec<u8> {
+    fn expected_depthwise(&self) -> Guarded<u8> {
         let (mut random, channels) = (Random(self.seed), self.channels);
         let (taps, (lo, hi)) = (self.geometry.kernel.iter().product::<usize>(), self.range);
         let weights = random.weights(channels * taps, self.spread);
         let bias = random.bias(channels);
         let mult = random.factors(channels, taps, self.extreme);
         let x = random.bytes(self.geometry.pixels() * channels + SLACK);
-        let mut out = vec![UNTOUCHED; self.geometry.out_pixels() * channels + SLACK];
+        let mut out = Guarded::new(self.geometry.out_pixels() * channels, UNTOUCHED);
         for (i, out) in out[..self.geometry.out_pixels() * channels].iter_mut().enumerate() {
             let (pixel, c) = (i / channels, i % channels);
             let mut acc = i64::from(bias[c]);
@@ -102,10 +102,10 @@ impl WindowCase {
     }
 
     /// Max, mean with and without padding, as computed by `isa`.
-    fn pools(&self, isa: Isa) -> [Vec<u8>; 3] {
+    fn pools(&self, isa: Isa) -> [Guarded<u8>; 3] {
         let (mut random, channels, g) = (Random(self.seed), self.channels, &self.geometry);
         let x = random.bytes(g.pixels() * channels);
-        let mut pools = [(); 3].map(|()| vec![UNTOUCHED; g.out_pixels() * channels + 3]);
+        let mut pools = [(); 3].map(|()| Guarded::new(g.out_pixels() * channels, UNTOUCHED));
         let (zx, zy) = self.zero_points;
         let [max, with, without] = &mut pools;
         max_pool(isa, &x, channels, g, max);
@@ -114,10 +114,10 @@ impl WindowCase {
         pools
     }
 
-    fn expected_pools(&self) -> [Vec<u8>; 3] {
+    fn expected_pools(&self) -> [Guarded<u8>; 3] {
         let (mut random, channels, g) = (Random(self.seed), self.channels, &self.geometry);
         let x = random.bytes(g.pixels() * channels);
-        let mut pools = [(); 3].map(|()| vec![UNTOUCHED; g.out_pixels() * channels + 3]);
+        let mut pools = [(); 3].map(|()| Guarded::new(g.out_pixels() * channels, UNTOUCHED));
         let (zx, zy) = self.zero_points;
         let [max, with, without] = &mut pools;
         for i in 0..g.out_pixels() * channels {

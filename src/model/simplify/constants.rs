@@ -66,7 +66,7 @@ pub(super) fn fold(model: &mut Model) -> usize {
         let inputs: Option<Vec<&TensorProto>> = names.into_iter().map(value).collect();
         let Some(inputs) = inputs.filter(|i| !i.is_empty() && result_is_small(node, i)) else { continue };
         // What tract can't compute here it may still run as a part of the whole graph.
-        let Some(results) = evaluate(&framework, &model.proto, node, &inputs) else { continue };
+        let Some(results) = evaluate(&framework, model, node, &inputs) else { continue };
         if results.iter().map(|t| t.raw_data.len()).sum::<usize>() <= MAX_BYTES {
             made.extend(results.into_iter().map(|t| (t.name.clone(), t)));
             folded.insert(position);
@@ -125,7 +125,7 @@ fn result_is_small(node: &NodeProto, inputs: &[&TensorProto]) -> bool {
 /// Runs `node` alone; the results in the order of its outputs that have names.
 fn evaluate(
     framework: &tract_onnx::model::Onnx,
-    model: &pb::ModelProto,
+    model: &Model,
     node: &NodeProto,
     inputs: &[&TensorProto],
 ) -> Option<Vec<TensorProto>> {
@@ -138,12 +138,16 @@ fn evaluate(
         ..Default::default()
     };
     let alone = pb::ModelProto {
-        ir_version: model.ir_version,
-        opset_import: model.opset_import.clone(),
+        ir_version: model.proto.ir_version,
+        opset_import: model.proto.opset_import.clone(),
         graph: Some(graph),
         ..Default::default()
     };
-    let run = || framework.model_for_proto_model(&alone)?.into_typed()?.into_runnable()?.run(tvec!());
+    let run = || {
+        let mut inference = framework.model_for_proto_model(&alone)?;
+        model.measure(&mut inference);
+        inference.into_typed()?.into_runnable()?.run(tvec!())
+    };
     let results = shapes::guarded(run).ok()?;
     names.into_iter().zip(results).map(|(name, value)| to_proto(name, &value)).collect()
 }

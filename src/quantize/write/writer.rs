@@ -7,9 +7,9 @@ use ndarray::ArrayD;
 use super::LayerReport;
 use crate::model::graph::{self, Index};
 use crate::model::pb;
-use crate::quantize::correction::{InputMeans, bias_shift};
+use crate::quantize::correction::bias_shift;
 use crate::quantize::range::ActivationParameters;
-use crate::quantize::weights::{QuantizedWeights, quantize_bias, quantize_weights};
+use crate::quantize::weights::{QuantizedWeights, WeightBits, quantize_bias, quantize_weights};
 use crate::quantize::{
     BiasCorrection, BiasShifts, Bounds, NodeKind, Options, Placement, QuantizedNode, QuantizedTensor,
     Statistics,
@@ -146,14 +146,16 @@ impl<'a> Writer<'a> {
         let x_scale = self.parameters[input.group].scale;
         let mut bias: Option<Vec<f32>> =
             node.input.get(2).and_then(|name| self.constant(name)).map(|b| b.into_iter().collect());
-        let mut quantized = quantize_weights(&weights, axis, bias.as_deref(), x_scale);
+        let narrow = self.options.seven_bit.contains(&node.name);
+        let bits = if narrow { WeightBits::Seven } else { WeightBits::Eight };
+        let mut quantized = quantize_weights(&weights, axis, bias.as_deref(), x_scale, bits);
         if let Some(shift) = self.shift(node, int8, axis, input, &weights, &quantized) {
             let bias = bias.get_or_insert_with(|| vec![0.0; shift.len()]);
             bias.iter_mut().zip(&shift).for_each(|(b, s)| *b += s);
             layer.bias_correction = shift.iter().fold(0f32, |m, s| m.max(s.abs()));
-            quantized = quantize_weights(&weights, axis, Some(bias), x_scale);
+            quantized = quantize_weights(&weights, axis, Some(bias), x_scale, bits);
         }
-        layer.weight_bits = Some(8);
+        layer.weight_bits = Some(bits.count());
         let shared = self.index.consumers(&node.input[1]).len() > 1;
         let base = if shared { format!("{}/{}", node.name, node.input[1]) } else { node.input[1].clone() };
         let values: Vec<i8> = quantized.values.iter().copied().collect();
@@ -190,7 +192,7 @@ impl<'a> Writer<'a> {
             return Some(shift.clone());
         }
         let means = self.statistics.tensor(&input.name).map(|s| s.channel_means()).unwrap_or_default();
-        let shift = bias_shift(weights, quantized, axis, InputMeans::same(&means), self.output_range(int8));
+        let shift = bias_shift(weights, quantized, axis, &means, self.output_range(int8));
         if shift.is_none() {
             let what = "the bias correction is out of proportion and was left out";
             self.warnings.push(format!("'{}': {what}", node.name));

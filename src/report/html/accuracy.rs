@@ -6,7 +6,7 @@ use super::page::Page;
 use super::text::{
     base64, class_name, count, esc, number, number_cell, number_or_dash, percent, plural, points,
 };
-use crate::report::{Prediction, PredictionRow, confusion};
+use crate::report::{Prediction, PredictionRow};
 
 /// Confusion pairs shown, of those that occur more than once; the cards and the CSV hold the rest.
 const PAIRS_SHOWN: usize = 12;
@@ -14,9 +14,8 @@ const PAIRS_SHOWN: usize = 12;
 /// A card for each changed image, the largest divergence first.
 pub(super) fn changed(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     let Some(report) = &page.reports.predictions else { return Ok(()) };
-    let changed = report.changed();
     let images = plural(report.summary.images, "image");
-    if changed.is_empty() {
+    if report.changed_count == 0 {
         return writeln!(
             out,
             "<section><h2>Changed predictions</h2><p class=\"lead\">None: on all {images} that both models \
@@ -28,14 +27,16 @@ pub(super) fn changed(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
         "<section><h2>Changed predictions <span class=\"count\">{}</span></h2><p class=\"lead\">The images \
          on which the two models predict different classes, the largest KL divergence first. Bars are \
          probabilities.</p>\n<div class=\"cards\">\n",
-        count(changed.len() as u64)
+        count(report.changed_count)
     )?;
-    for (row, prediction) in changed.iter().take(page.max_cards) {
+    let cards = report.changed.iter().take(page.max_cards);
+    for (row, prediction) in cards.clone().filter_map(|row| Some((row, row.prediction()?))) {
         card(page, row, prediction, out)?;
     }
     out.write_all(b"</div>\n")?;
-    if changed.len() > page.max_cards {
-        let rest = plural((changed.len() - page.max_cards) as u64, "more changed image");
+    let rest = report.changed_count - cards.len() as u64;
+    if rest > 0 {
+        let rest = plural(rest, "more changed image");
         writeln!(out, "<p class=\"lead\">{rest}: see predictions.csv.</p>")?;
     }
     out.write_all(b"</section>\n")
@@ -99,7 +100,7 @@ fn card(
 /// Which class became which, where it happened more than once.
 pub(super) fn confusions(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     let Some(report) = &page.reports.predictions else { return Ok(()) };
-    let pairs = confusion(report.classes());
+    let pairs = &report.confusions;
     let shown = pairs.iter().take_while(|pair| pair.count > 1).take(PAIRS_SHOWN);
     let Some(most) = shown.clone().next().map(|pair| pair.count as f64) else { return Ok(()) };
     out.write_all(

@@ -4,10 +4,7 @@ use std::io::{self, Write};
 
 use super::page::{Fact, ModelFacts, Page};
 use super::text::{bytes, esc, plural, precision};
-use crate::report::Kind;
-
-/// Failed and unreadable images listed by name; the CSV files hold the rest.
-const IMAGES_SHOWN: usize = 50;
+use crate::report::{Kind, MOST_FAILED};
 
 /// Reports that could not be made.
 pub(super) fn left_out(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
@@ -30,36 +27,28 @@ pub(super) fn left_out(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> 
 pub(super) fn unusable(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     let reports = page.reports;
     let unreadable = reports.unreadable.iter().map(|bad| (bad.image.as_str(), bad.reason.as_str()));
-    list(out, "Images that could not be read", unreadable.collect())?;
-    let is_read = |image: &str| !reports.unreadable.iter().any(|bad| bad.image == image);
-    let mut failed: Vec<(&str, &str)> = match (&reports.predictions, &reports.tensor_distance) {
-        (Some(report), _) => {
-            report.rows.iter().filter_map(|row| Some((row.image.as_str(), row.outcome.failed()?))).collect()
-        }
-        (None, Some(report)) => {
-            report.rows.iter().filter_map(|row| Some((row.image.as_str(), row.outcome.failed()?))).collect()
-        }
-        (None, None) => Vec::new(),
-    };
-    failed.retain(|(image, _)| is_read(image));
-    list(out, "Images on which an output is not finite", failed)
+    list(out, "Images that could not be read", reports.unreadable.len() as u64, unreadable)?;
+    let failed = reports.failed.first.iter().map(|(image, reason)| (image.as_str(), reason.as_str()));
+    list(out, "Images on which an output is not finite", reports.failed.count, failed)
 }
 
-fn list(out: &mut impl Write, title: &str, images: Vec<(&str, &str)>) -> io::Result<()> {
-    if images.is_empty() {
+/// Lists the first of `count` images by name; the CSV files hold the rest.
+fn list<'a>(
+    out: &mut impl Write,
+    title: &str,
+    count: u64,
+    images: impl Iterator<Item = (&'a str, &'a str)>,
+) -> io::Result<()> {
+    if count == 0 {
         return Ok(());
     }
-    writeln!(
-        out,
-        "<section><h2>{title} <span class=\"count\">{}</span></h2><dl class=\"sheet\">",
-        images.len()
-    )?;
-    for (image, reason) in images.iter().take(IMAGES_SHOWN) {
+    writeln!(out, "<section><h2>{title} <span class=\"count\">{count}</span></h2><dl class=\"sheet\">")?;
+    for (image, reason) in images.take(MOST_FAILED) {
         writeln!(out, "<dt>{}</dt><dd>{}</dd>", esc(image), esc(reason))?;
     }
     out.write_all(b"</dl>")?;
-    if images.len() > IMAGES_SHOWN {
-        let rest = plural((images.len() - IMAGES_SHOWN) as u64, "more image");
+    if count > MOST_FAILED as u64 {
+        let rest = plural(count - MOST_FAILED as u64, "more image");
         write!(out, "<p class=\"lead\">{rest}: see the CSV files.</p>")?;
     }
     out.write_all(b"</section>\n")

@@ -2,11 +2,12 @@
 //! light and dark. Every word that comes from a file is escaped; a policy in the page's head forbids
 //! the browser to load anything, should something slip through.
 //!
-//! [`page`] holds what the page is told, `overview`, `speed`, `tradeoff`, `accuracy` and `facts` write its parts, and `text`
+//! [`page`] holds what the page is told, `overview`, `speed`, `hosts`, `tradeoff`, `accuracy` and `facts` write its parts, and `text`
 //! rounds numbers and escapes words.
 
 mod accuracy;
 mod facts;
+mod hosts;
 mod overview;
 pub mod page;
 mod speed;
@@ -16,7 +17,7 @@ mod tradeoff;
 use std::io::{self, Write};
 
 pub use page::{
-    Best, Fact, Gate, LayerRow, Load, ModelFacts, Page, Performance, Speedup, Thumbnail, TradeoffPoint,
+    Best, Fact, Gate, Host, LayerRow, Load, ModelFacts, Page, Performance, Speedup, Thumbnail, TradeoffPoint,
 };
 
 use super::ReportError;
@@ -50,6 +51,7 @@ fn write(page: &Page<'_>, out: &mut impl Write) -> io::Result<()> {
     overview::warnings(page, out)?;
     overview::gates(page, out)?;
     speed::throughput(page, out)?;
+    hosts::hosts(page, out)?;
     accuracy::changed(page, out)?;
     accuracy::confusions(page, out)?;
     accuracy::annotations(page, out)?;

@@ -25,6 +25,8 @@ pub struct Page<'a> {
     pub best: Vec<Best>,
     /// Load time and memory of each model on each engine.
     pub loads: Vec<Load>,
+    /// Both models on several kinds of node, a row for each setting; empty where one was measured.
+    pub hosts: Vec<Host>,
     /// Conditions of the run file, checked.
     pub gates: Vec<Gate>,
     /// Layers of both models, matched by name.
@@ -97,6 +99,29 @@ pub struct Speedup {
     pub low: f64,
     /// Upper end.
     pub high: f64,
+}
+
+/// Both models on a kind of node in one setting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// What the run file calls the kind.
+    pub on: String,
+    /// Name of the node.
+    pub hostname: String,
+    /// Its processor.
+    pub cpu: String,
+    /// Instruction set of the kernels.
+    pub kernels: String,
+    /// Cores.
+    pub cores: usize,
+    /// The ratio, and in which setting.
+    pub speedup: Speedup,
+    /// Images per second.
+    pub parent_fps: Option<f64>,
+    /// Images per second.
+    pub optimized_fps: Option<f64>,
+    /// Share of images, 0 to 1, on which both predict the same class there, and of how many.
+    pub agreement: Option<(f64, u64)>,
 }
 
 /// Throughput and latency of one model at one setting.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::page::{
-    Best, Fact, Gate, LayerRow, Load, ModelFacts, Page, Performance, Speedup, Thumbnail, TradeoffPoint,
+    Best, Fact, Gate, Host, LayerRow, Load, ModelFacts, Page, Performance, Speedup, Thumbnail, TradeoffPoint,
 };
-use crate::report::{Collector, Head, Kind, Reports};
+use crate::report::{Collector, Compare, Head, Kind, Reports};
 
 /// What a [`Page`] borrows.
 pub(super) struct Sample {
@@ -43,7 +43,8 @@ fn logits(best: usize, second: usize, gap: f32) -> Vec<f32> {
 
 /// Reports on 300 images, of which 14 change, one fails, and two can't be read.
 pub(super) fn reports(kinds: &[Kind], head: Head) -> Reports {
-    let mut collector = Collector::new(kinds, vec!["prob".into(), "features/pool".into()], head, true);
+    let outputs = vec!["prob".into(), "features/pool".into()];
+    let mut collector = Collector::new(Compare::new(kinds, outputs, head, true));
     let pooled: Vec<f32> = (0..32).map(|i| (i as f32 * 0.37).sin()).collect();
     for i in 0..300usize {
         let class = i % 10;
@@ -72,7 +73,7 @@ pub(super) fn reports(kinds: &[Kind], head: Head) -> Reports {
         "not a JPEG file: it begins with 3c 68 74 6d (\"<htm\")",
     );
     collector.push_failed("val/empty.png", Some(3), "the file is empty");
-    collector.finish()
+    collector.all().0
 }
 
 impl Sample {
@@ -127,6 +128,7 @@ impl Sample {
                 performance("onnxruntime", true, 1, 99.2),
             ],
             unmeasured: facts(&[("openvino", "libopenvino_c was not found")]),
+            hosts: vec![host("avx2", 0.0), host("avx512&amx", 0.99)],
             best: vec![best("builtin", false, true), best("builtin", true, false)],
             loads: vec![load("builtin", false), load("builtin", true)],
             gates: vec![
@@ -183,6 +185,22 @@ fn performance(engine: &str, optimized: bool, streams: usize, fps: f64) -> Perfo
         p50_ms: ms,
         p90_ms: ms * 1.03,
         p99_ms: ms * 1.13,
+    }
+}
+
+fn host(on: &str, agreement: f64) -> Host {
+    let engine = "builtin".to_string();
+    let speedup = Speedup { engine, streams: 1, threads: 1, batch: 1, ratio: 3.0, low: 2.9, high: 3.1 };
+    Host {
+        on: on.into(),
+        hostname: "node<7>".into(),
+        cpu: "a processor".into(),
+        kernels: "avx2".into(),
+        cores: 8,
+        speedup,
+        parent_fps: Some(20.0),
+        optimized_fps: Some(60.0),
+        agreement: (agreement > 0.0).then_some((agreement, 200)),
     }
 }
 

@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 
+use super::executor::ExecutorSection;
+use super::hosts::Nodes;
 use super::memory_limit::MemoryLimit;
 use super::preprocessing::Preprocessing;
 pub use crate::engine::EngineName;
@@ -50,6 +52,9 @@ pub struct RunFile {
     /// cgroup grants or the machine has. A run that can't fit is refused before it starts.
     #[serde(default)]
     pub memory_limit: MemoryLimit,
+    /// The scheduler that spreads the run over a cluster; left out, the run is done on the machine that starts it.
+    #[serde(default)]
+    pub executor: Option<ExecutorSection>,
     /// Folder for everything the run makes.
     #[serde(default)]
     pub output: Option<String>,
@@ -106,6 +111,12 @@ pub struct OptimizeSection {
     pub range: RangeMethod,
     /// How to correct the mean error of each layer.
     pub bias_correction: BiasCorrection,
+    /// Whether the channels of activations are brought to like ranges by rescaling weights, where
+    /// calibration images that were held out say that it helps.
+    pub equalization: bool,
+    /// Whether layers whose sums would saturate in ONNX Runtime or OpenVINO on CPUs without VNNI get weights of 7
+    /// bits. calib8's own engine is exact on every CPU, and loses a little by it.
+    pub avoid_saturation: bool,
     /// For accuracy_aware: the largest drop on the dataset's images, in percentage points: of top-1
     /// accuracy with labels, of agreement with the parent without.
     #[schemars(range(min = 0.0, max = 100.0))]
@@ -130,6 +141,8 @@ impl Default for OptimizeSection {
             subset_size: 300,
             range: RangeMethod::default(),
             bias_correction: BiasCorrection::default(),
+            equalization: true,
+            avoid_saturation: false,
             max_drop: 1.0,
             time_budget_seconds: None,
             ignored_scope: IgnoredScope::default(),
@@ -190,6 +203,9 @@ pub struct PerformanceSection {
     pub seconds: f64,
     /// Whether to time each layer as well.
     pub layers: bool,
+    /// Kinds of node to measure on, on each alone and the same two files, where a scheduler spreads the run; the first
+    /// one's speeds are those of the run. Left out, they are measured where the run ends.
+    pub on: Vec<Nodes>,
 }
 
 impl Default for PerformanceSection {
@@ -203,6 +219,7 @@ impl Default for PerformanceSection {
             libraries: LibrariesSection::default(),
             seconds: 10.0,
             layers: true,
+            on: Vec::new(),
         }
     }
 }

@@ -7,8 +7,11 @@
 //!
 //! Whatever is wrong is a [`PlanError`] that shows the place. `run.yaml` is itself a run file.
 
+mod counts;
 mod de;
+mod executor;
 mod file;
+mod hosts;
 mod memory_limit;
 mod node;
 mod overrides;
@@ -22,10 +25,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub use counts::Counts;
+pub use executor::{ExecutorKind, ExecutorSection, SlurmTime};
 pub use file::{
     Auto, BiasCorrection, CalibrationSection, Count, EngineName, Gates, IgnoredScope, Method,
     OptimizeSection, PerformanceSection, Precision, Preset, RangeMethod, ReportKind, RunFile,
 };
+pub use hosts::{NamedNodes, Nodes};
 pub use memory_limit::MemoryLimit;
 use node::{Node, Segment, Target};
 use overrides::Override;
@@ -68,6 +74,10 @@ pub struct Plan {
     /// Bytes of memory that the run may take; `None` for a share of what there is where it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<u64>,
+    /// The scheduler that spreads the run over a cluster, if one does. Where the work is done changes nothing of
+    /// what comes of it, so it is not part of `run.yaml` and of manifests.
+    #[serde(skip)]
+    pub executor: Option<ExecutorSection>,
     /// Folder for everything the run makes.
     pub output: PathBuf,
 }
@@ -112,6 +122,12 @@ pub struct OptimizePlan {
     pub range: RangeMethod,
     /// How to correct mean errors.
     pub bias_correction: BiasCorrection,
+    /// Whether channels are equalized where that helps; written where they are not.
+    #[serde(skip_serializing_if = "is_true")]
+    pub equalization: bool,
+    /// Whether layers whose sums would saturate elsewhere get weights of 7 bits; written where they do.
+    #[serde(skip_serializing_if = "is_false")]
+    pub avoid_saturation: bool,
     /// For [`Method::AccuracyAware`]: the largest drop, in percentage points.
     pub max_drop: f64,
     /// For [`Method::AccuracyAware`]: seconds after which the best so far is taken.
@@ -126,6 +142,10 @@ pub struct OptimizePlan {
 
 /// Takes a reference because serde gives one.
 #[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 fn is_true(value: &bool) -> bool {
     *value
 }
@@ -143,9 +163,9 @@ pub struct PerformancePlan {
     /// Which engines.
     pub engines: Vec<EngineName>,
     /// Numbers of parallel streams, in the order of the file, none twice.
-    pub streams: Vec<usize>,
+    pub streams: Counts,
     /// Numbers of threads of each stream, as `streams`.
-    pub threads: Vec<usize>,
+    pub threads: Counts,
     /// Batch sizes, in the order of the file, none twice.
     pub batch: Vec<Count>,
     /// Milliseconds that the 99th percentile of latency may be at most in the best setting.
@@ -158,6 +178,9 @@ pub struct PerformancePlan {
     pub seconds: f64,
     /// Whether to time each layer.
     pub layers: bool,
+    /// Kinds of node to measure on, in the order of the file, none twice; empty to measure where the run is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<Nodes>,
 }
 
 impl Plan {

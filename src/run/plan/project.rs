@@ -86,6 +86,7 @@ pub fn for_definition(
         gates: options.gates.clone(),
         threads: options.threads,
         memory_limit: MemoryLimit::Auto,
+        executor: None,
         output: Some(text(output)?),
     };
     resolve::resolve(run_file, Path::new(".")).map_err(|problems| PlanError::without_text(called, problems))

@@ -4,7 +4,10 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use super::counts::Counts;
+use super::executor::ExecutorSection;
 use super::file::{Count, Method, ReportKind, RunFile};
+use super::hosts::Nodes;
 use super::memory_limit::{self, MemoryLimit};
 use super::node::{Segment, Target};
 use super::paths::{missing, models_near, tidy};
@@ -46,6 +49,7 @@ impl Resolver<'_> {
         }
         self.name(&file.name);
         let (optimize, performance, gates) = (file.optimize, file.performance, file.gates);
+        let elsewhere = !performance.on.is_empty();
 
         self.range(keys![optimize, subset_size], optimize.subset_size, 1, 1_000_000);
         self.range(keys![optimize, max_drop], optimize.max_drop, 0.0, 100.0);
@@ -87,6 +91,8 @@ impl Resolver<'_> {
                 subset_size: optimize.subset_size as usize,
                 range: optimize.range,
                 bias_correction: optimize.bias_correction,
+                equalization: optimize.equalization,
+                avoid_saturation: optimize.avoid_saturation,
                 max_drop: optimize.max_drop,
                 time_budget_seconds: optimize.time_budget_seconds,
                 ignored_scope: optimize.ignored_scope,
@@ -94,8 +100,8 @@ impl Resolver<'_> {
             },
             performance: PerformancePlan {
                 engines: unique(performance.engines),
-                streams: self.counts(keys![performance, streams], &performance.streams),
-                threads: self.counts(keys![performance, threads], &performance.threads),
+                streams: self.counts(keys![performance, streams], &performance.streams, elsewhere),
+                threads: self.counts(keys![performance, threads], &performance.threads, elsewhere),
                 batch: self.batch(&performance.batch),
                 latency_limit_ms: performance.latency_limit_ms,
                 libraries: Libraries {
@@ -110,12 +116,14 @@ impl Resolver<'_> {
                 },
                 seconds: performance.seconds,
                 layers: performance.layers,
+                on: self.nodes(performance.on),
             },
             reports: unique(file.reports),
             reports_engine: file.reports_engine,
             gates,
             threads: self.count(keys![threads], None, file.threads),
             memory_limit: file.memory_limit.bytes(),
+            executor: file.executor.map(|executor| self.executor(executor)),
             output: self.output(file.output, &file.name),
             name: file.name,
         }
@@ -197,12 +205,29 @@ impl Resolver<'_> {
         }
     }
 
-    fn counts(&mut self, keys: &[&str], counts: &[Count]) -> Vec<usize> {
+    fn counts(&mut self, keys: &[&str], counts: &[Count], elsewhere: bool) -> Counts {
         if counts.is_empty() {
             self.empty_list(keys, "[1, auto]");
         }
-        let counts = counts.iter().enumerate();
-        unique(counts.map(|(index, count)| self.count(keys, Some(index), *count)).collect())
+        let numbers = counts.iter().enumerate();
+        let numbers = unique(numbers.map(|(index, count)| self.count(keys, Some(index), *count)).collect());
+        match elsewhere {
+            true => Counts::elsewhere(numbers, unique(counts.to_vec())),
+            false => numbers.into(),
+        }
+    }
+
+    fn nodes(&mut self, on: Vec<Nodes>) -> Vec<Nodes> {
+        for (index, nodes) in on.iter().enumerate() {
+            let Some(what) = nodes.problem() else { continue };
+            let mut path = path_of(keys![performance, on]);
+            path.push(Segment::Index(index));
+            let problem = Problem::new(format!("'performance.on[{index}]' {what}"));
+            let problem =
+                problem.expected("features such as avx512, or {nodes: 'node[1-4]'}, as Slurm takes them");
+            self.problems.push(problem.at(path, Target::Value));
+        }
+        unique(on)
     }
 
     fn count(&mut self, keys: &[&str], index: Option<usize>, count: Count) -> usize {
@@ -376,6 +401,15 @@ impl Resolver<'_> {
         let problem =
             Problem::new(format!("'{}' can't be read: {}: {error}", keys.join("."), path.display()));
         self.problem(keys, problem.hint("check its owner and permissions (`ls -l`)"));
+    }
+
+    fn executor(&mut self, executor: ExecutorSection) -> ExecutorSection {
+        self.range(keys![executor, shards], executor.shards, 1, 10_000);
+        self.range(keys![executor, cpus_per_task], executor.cpus_per_task, 1, 1024);
+        if let Some(most) = executor.max_parallel {
+            self.range(keys![executor, max_parallel], most, 1, 10_000);
+        }
+        executor
     }
 
     fn output(&mut self, output: Option<String>, name: &str) -> PathBuf {

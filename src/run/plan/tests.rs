@@ -98,7 +98,20 @@ fn auto_streams_are_the_cores_and_none_stands_twice() {
     if !expected.contains(&1) {
         expected.push(1);
     }
-    assert_eq!(plan.performance.streams, expected);
+    assert_eq!(*plan.performance.streams, expected[..]);
+}
+
+#[test]
+fn auto_stays_a_word_for_other_machines() {
+    let folder = workspace();
+    let set = ["performance.streams=[1, auto]", "performance.on=[avx2, {nodes: 'node[1-2]'}, avx2]"];
+    let plan = parse(folder.path(), VALID, &set).unwrap();
+    let named = Nodes::Named(NamedNodes { nodes: "node[1-2]".into() });
+    assert_eq!(plan.performance.on, [Nodes::Constraint("avx2".into()), named]);
+    let text = plan.to_yaml().unwrap();
+    assert!(text.contains("streams:\n  - 1\n  - auto\n"), "{text}");
+    let again = Plan::parse(Path::new("run.yaml"), Path::new("/"), &text, &[]).unwrap();
+    assert_eq!(again, plan);
 }
 
 #[test]
@@ -107,13 +120,13 @@ fn threads_beyond_the_cores_are_warned_of() {
     let warnings = |threads: usize| {
         let set = [format!("performance.threads=[1, {threads}]")];
         let plan = parse(folder.path(), VALID, &[set[0].as_str()]).unwrap();
-        assert_eq!(plan.performance.threads, if threads == 1 { vec![1] } else { vec![1, threads] });
+        assert_eq!(*plan.performance.threads, *if threads == 1 { vec![1] } else { vec![1, threads] });
         plan.warnings().join(" ")
     };
     let cores = crate::project::host::cores();
     assert!(!warnings(cores).contains("performance.threads"));
     assert!(warnings(cores + 1).contains("performance.streams × performance.threads"));
-    assert_eq!(parse(folder.path(), VALID, &[]).unwrap().performance.threads, [1], "as a rule, one");
+    assert_eq!(parse(folder.path(), VALID, &[]).unwrap().performance.threads[..], [1], "as a rule, one");
 }
 
 /// Every message that an invalid run file can give. Name, the file, `--set` arguments.
@@ -230,6 +243,11 @@ fn invalid() -> Vec<(&'static str, String, Vec<&'static str>)> {
         ),
         ("calibration_missing", edited("{path: calib}", "{path: calibration}"), vec![]),
         ("output_is_file", edited("gates:", "output: labels.txt\ngates:"), vec![]),
+        ("on_is_no_list", edited("seconds: 2", "seconds: 2\n  on: avx512"), vec![]),
+        ("on_holds_a_number", edited("seconds: 2", "seconds: 2\n  on: [avx2, 512]"), vec![]),
+        ("on_holds_nothing", edited("seconds: 2", "seconds: 2\n  on: [avx2, '']"), vec![]),
+        ("on_holds_two_words", edited("seconds: 2", "seconds: 2\n  on:\n    - {nodes: node1 node2}"), vec![]),
+        ("on_unknown_key", edited("seconds: 2", "seconds: 2\n  on: [{node: node1}]"), vec![]),
         ("set_without_equals", VALID.into(), vec!["optimize.preset"]),
         ("set_without_key", VALID.into(), vec!["=3"]),
         ("set_not_yaml", VALID.into(), vec!["performance.streams=[1"]),

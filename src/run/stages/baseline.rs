@@ -26,6 +26,16 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject) -> Result<Parent, RunE
     desk.stage(Stage::Baseline, work).map(|((parent, _), _)| parent)
 }
 
+/// The parent, loaded and no more.
+pub(in crate::run) fn load(subject: &Subject) -> Result<Parent, RunError> {
+    loaded(subject).map_err(|source| RunError::Stage { stage: Stage::Baseline, source })
+}
+
+/// As [`load`], for a stage of another name.
+pub(in crate::run) fn loaded(subject: &Subject) -> Result<Parent, StageError> {
+    Ok(Parent { session: Builtin.load(&subject.parent, &LoadOptions::default())? })
+}
+
 /// Loads the parent, runs it, and says how fast it is with one stream.
 pub(in crate::run) fn measure_parent(
     subject: &Subject,

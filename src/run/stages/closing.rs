@@ -1,6 +1,7 @@
 //! Gates, `summary.json`, `manifest.json`, `report.html`.
 
 use super::calibrate::Calibrated;
+use super::measure::Measured;
 use super::page::{self, Facts, fact};
 use super::prepare::Subject;
 use super::report::Evaluated;
@@ -15,7 +16,7 @@ use crate::run::RunError;
 use crate::run::directory::ARTIFACTS;
 use crate::run::events::{Event, Stage};
 use crate::run::gates;
-use crate::run::performance::Performance;
+use crate::run::shards::FOLDER;
 use crate::run::summary::{
     FileRecord, HostSummary, MANIFEST_SCHEMA, Manifest, ModelSummary, SCHEMA, Summary,
 };
@@ -24,18 +25,23 @@ use crate::run::worker::Desk;
 /// Operators with weights, which are the layers that people count.
 const WEIGHTED: [&str; 3] = ["Conv", "Gemm", "MatMul"];
 
+/// Names in the run directory that the page does not link to.
+const UNLINKED: [&str; 6] =
+    ["checkpoint", "state.json", "worker.log", "report.html", FOLDER, super::HOSTS_FOLDER];
+
 /// What the stages made.
 pub(in crate::run) struct Results<'a> {
     pub calibrated: &'a Calibrated,
     pub optimized: &'a Optimized,
-    pub performance: &'a Performance,
+    pub measured: &'a Measured,
     pub sensitivity: &'a [LayerSensitivity],
     pub tradeoff: Option<Traded>,
     pub evaluated: &'a Evaluated,
 }
 
 pub(in crate::run) fn run(desk: &Desk, subject: &Subject, results: &Results) -> Result<Summary, RunError> {
-    let Results { calibrated, optimized, performance, evaluated, .. } = results;
+    let Results { calibrated, optimized, measured, evaluated, .. } = results;
+    let performance = &measured.performance;
     let reports = evaluated.reports.summary();
     let gates = gates::evaluate(&desk.plan.gates, &performance.speedup, &reports);
     gates.iter().for_each(|gate| desk.emit(Event::Gate(gate.clone())));
@@ -44,7 +50,7 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject, results: &Results) -> 
     let summary = Summary {
         schema: SCHEMA.into(),
         status: gates::status(&gates),
-        host: host(),
+        host: measured.host.clone().unwrap_or_else(host),
         parent: ModelSummary {
             path: desk.plan.model.path.display().to_string(),
             sha256: subject.source.sha256.clone(),
@@ -66,6 +72,7 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject, results: &Results) -> 
         performance: performance.rows.clone(),
         speedup: performance.speedup.clone(),
         engines: performance.engines.clone(),
+        hosts: measured.hosts.clone(),
         tradeoff: results.tradeoff.as_ref().map(|t| t.summary.clone()),
         reports,
         gates,
@@ -90,7 +97,7 @@ pub(in crate::run) fn host() -> HostSummary {
 }
 
 fn html(desk: &Desk, subject: &Subject, results: &Results, summary: &Summary) -> Result<Vec<u8>, RunError> {
-    let Results { calibrated, performance, evaluated, sensitivity, .. } = results;
+    let Results { calibrated, measured, evaluated, sensitivity, .. } = results;
     let plan = desk.plan;
     let mut calibration = vec![
         fact("images", summary.calibration.images),
@@ -125,7 +132,7 @@ fn html(desk: &Desk, subject: &Subject, results: &Results, summary: &Summary) ->
     let files: Vec<String> = ARTIFACTS
         .iter()
         .filter(|name| desk.directory.file(name).exists() || **name == "summary.json")
-        .filter(|name| !["checkpoint", "state.json", "worker.log", "report.html"].contains(name))
+        .filter(|name| !UNLINKED.contains(name))
         .map(ToString::to_string)
         .collect();
     let facts = Facts {
@@ -133,7 +140,8 @@ fn html(desk: &Desk, subject: &Subject, results: &Results, summary: &Summary) ->
         made: &made,
         parent: &summary.parent,
         optimized: &summary.optimized,
-        performance,
+        performance: &measured.performance,
+        hosts: &measured.hosts,
         sensitivity,
         tradeoff: results.tradeoff.as_ref().map_or(&[][..], |t| &t.points),
         gates: &summary.gates,
@@ -156,7 +164,7 @@ fn manifest(desk: &Desk, subject: &Subject, summary: &Summary) -> Result<Manifes
     Ok(Manifest {
         schema: MANIFEST_SCHEMA.into(),
         calib8: env!("CARGO_PKG_VERSION").into(),
-        host: summary.host.clone(),
+        host: host(),
         plan,
         inputs: vec![record(&summary.parent), content(&subject.calibration), content(&subject.dataset)],
         outputs: vec![record(&summary.optimized)],
@@ -165,15 +173,12 @@ fn manifest(desk: &Desk, subject: &Subject, summary: &Summary) -> Result<Manifes
 
 /// A dataset as one record: the hash over names and hashes of its images.
 fn content(dataset: &Dataset) -> FileRecord {
-    let mut text = String::new();
+    let mut hash = hash::Hasher::default();
     let mut bytes = 0;
-    for item in &dataset.items {
+    for item in dataset.items.iter() {
         bytes += std::fs::metadata(&item.path).map_or(0, |m| m.len());
-        text += &format!("{} {}\n", item.name, dataset::sha256(&item.path).unwrap_or_default());
+        let line = format!("{} {}\n", item.name, dataset::sha256(&item.path).unwrap_or_default());
+        hash.update(line.as_bytes());
     }
-    FileRecord {
-        path: dataset.root.display().to_string(),
-        bytes,
-        sha256: hash::sha256_bytes(text.as_bytes()),
-    }
+    FileRecord { path: dataset.root.display().to_string(), bytes, sha256: hash.finish() }
 }

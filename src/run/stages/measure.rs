@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use ndarray::Array3;
 
 use super::baseline::batch_of;
+use super::elsewhere;
 use super::load;
 use super::prepare::Subject;
 use super::verify::Optimized;
@@ -24,8 +25,9 @@ use crate::project::time;
 use crate::run::RunError;
 use crate::run::events::Stage;
 use crate::run::performance::{EngineRecord, Formats, Method, Models, Performance, SCHEMA};
-use crate::run::plan::{Auto, Count};
-use crate::run::summary::{ModelRole, PerformanceRow, Setting, Speedup};
+use crate::run::plan::{Auto, Count, Plan};
+use crate::run::stages::warnings;
+use crate::run::summary::{HostPerformance, HostSummary, ModelRole, PerformanceRow, Setting, Speedup};
 use crate::run::worker::{Desk, StageError};
 
 /// Share of a setting's time that the pass over single layers gets.
@@ -64,28 +66,51 @@ pub(in crate::run) struct Subjects<'a> {
     pub second_engine: Option<EngineName>,
 }
 
-/// Says which operators of the parent are slower than they need be, since the speed-up is over them too.
-fn warn_of_tract(parent: &Model, progress: &dyn Progress) -> Result<(), StageError> {
-    let mut operators = builtin::in_tract(parent)?;
-    let count = operators.len();
-    operators.sort_unstable();
-    operators.dedup();
-    if count > 0 {
-        progress.warn(&format!(
-            "operators of the parent that run in tract: {count} ({}), slower than in the fastest FP32 engines: judge by \
-             FPS as well",
-            operators.join(", ")
-        ));
-    }
-    Ok(())
+/// What measuring gave: the speeds of the run, and those on each kind of node if the plan names some.
+pub(in crate::run) struct Measured {
+    pub performance: Performance,
+    pub hosts: Vec<HostPerformance>,
+    /// The machine that `performance` is of, where that is another one.
+    pub host: Option<HostSummary>,
 }
 
 pub(in crate::run) fn run(
     desk: &Desk,
     subject: &Subject,
     optimized: &Optimized,
-) -> Result<Performance, RunError> {
-    let plan = &desk.plan.performance;
+) -> Result<Measured, RunError> {
+    let file = desk.directory.file("performance.json");
+    let work = |progress: &dyn Progress| {
+        if let Some(found) = elsewhere::gather(desk, subject, &optimized.model.sha256, progress)? {
+            return Ok(found);
+        }
+        let mut save = |found: &Performance| -> Result<(), StageError> {
+            let json = serde_json::to_vec_pretty(found)?;
+            Ok(atomic::write(&file, &json)?)
+        };
+        let earlier = Performance::read(&file).ok();
+        let performance = here(desk.plan, subject, &optimized.model, earlier, &mut save, progress)?;
+        Ok(Measured { performance, hosts: Vec::new(), host: None })
+    };
+    let (measured, _) = desk.stage(Stage::Measure, work)?;
+    desk.write_json("performance.json", &measured.performance)?;
+    let mut csv = Vec::new();
+    measure::layers::write_csv(&mut csv, &measured.performance.layers)
+        .map_err(|e| RunError::stage(Stage::Measure, e))?;
+    desk.write("layers.csv", &csv)?;
+    Ok(measured)
+}
+
+/// Measures what the plan says on this machine, but for what `earlier` has of it; `save` is called after each setting.
+pub(super) fn here(
+    whole: &Plan,
+    subject: &Subject,
+    optimized: &Model,
+    earlier: Option<Performance>,
+    save: &mut dyn FnMut(&Performance) -> Result<(), StageError>,
+    progress: &dyn Progress,
+) -> Result<Performance, StageError> {
+    let plan = &whole.performance;
     let matrix = Matrix {
         engines: &plan.engines,
         libraries: &plan.libraries,
@@ -97,45 +122,32 @@ pub(in crate::run) fn run(
         layers: plan.layers,
         memory_bytes: subject.memory.budget.bytes,
     };
-    let file = desk.directory.file("performance.json");
     let models = Subjects {
         parent: &subject.parent,
-        optimized: &optimized.model,
-        parent_file: &desk.plan.model.path,
+        optimized,
+        parent_file: &whole.model.path,
         image: &subject.sample,
         second_engine: None,
     };
-    let work = |progress: &dyn Progress| {
-        let hashes = Models {
-            parent_sha256: subject.source.sha256.clone(),
-            parent_bytes: subject.source.bytes,
-            optimized_sha256: optimized.model.sha256.clone(),
-            optimized_bytes: optimized.model.bytes,
-        };
-        let now = |engine: EngineName| Some(record_of(engine, engine.open(&plan.libraries).ok()?.as_ref()));
-        let start = kept(&file, begin(&desk.plan.name, hashes, &matrix), &now);
-        if start.complete {
-            // A run that was stopped after it had measured.
-            tell(&start, progress);
-            return Ok(start);
-        }
-        let mut save = |found: &Performance| -> Result<(), StageError> {
-            let json = serde_json::to_vec_pretty(found)?;
-            Ok(atomic::write(&file, &json)?)
-        };
-        let performance = measure(&models, &matrix, start, &mut save, progress)?;
-        if plan.engines.contains(&EngineName::Builtin) {
-            warn_of_tract(&subject.parent, progress)?;
-        }
-        tell(&performance, progress);
-        Ok(performance)
+    let hashes = Models {
+        parent_sha256: subject.source.sha256.clone(),
+        parent_bytes: subject.source.bytes,
+        optimized_sha256: optimized.sha256.clone(),
+        optimized_bytes: optimized.bytes,
     };
-    let (performance, _) = desk.stage(Stage::Measure, work)?;
-    desk.write_json("performance.json", &performance)?;
-    let mut csv = Vec::new();
-    measure::layers::write_csv(&mut csv, &performance.layers)
-        .map_err(|e| RunError::stage(Stage::Measure, e))?;
-    desk.write("layers.csv", &csv)?;
+    let now = |engine: EngineName| Some(record_of(engine, engine.open(&plan.libraries).ok()?.as_ref()));
+    let start = kept(earlier, begin(&whole.name, hashes, &matrix), &now);
+    if start.complete {
+        // A run that was stopped after it had measured.
+        tell(&start, progress);
+        return Ok(start);
+    }
+    let performance = measure(&models, &matrix, start, save, progress)?;
+    if plan.engines.contains(&EngineName::Builtin) {
+        warnings::of_tract(&subject.parent, progress)?;
+    }
+    warnings::of_saturation(whole, &plan.engines, progress);
+    tell(&performance, progress);
     Ok(performance)
 }
 
@@ -192,8 +204,12 @@ fn record_of(engine: EngineName, opened: &dyn Engine) -> EngineRecord {
 
 /// What an interrupted run has measured, if it was the same two models on the same host in the same way, and
 /// without the engines whose library is another one by `now`; or else `fresh`.
-fn kept(file: &Path, fresh: Performance, now: &dyn Fn(EngineName) -> Option<EngineRecord>) -> Performance {
-    let Ok(mut earlier) = Performance::read(file) else { return fresh };
+fn kept(
+    earlier: Option<Performance>,
+    fresh: Performance,
+    now: &dyn Fn(EngineName) -> Option<EngineRecord>,
+) -> Performance {
+    let Some(mut earlier) = earlier else { return fresh };
     let name = |p: &Performance| p.host.as_ref().map(|h| (h.hostname.clone(), h.cpu.clone(), h.cores));
     let same = earlier.models == fresh.models
         && earlier.method == fresh.method

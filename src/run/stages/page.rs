@@ -8,7 +8,7 @@ use crate::quantize::LayerSensitivity;
 use crate::report::Reports;
 use crate::report::html::{self, Fact, Page, Thumbnail};
 use crate::run::performance::{Best, EngineRecord, LoadRecord, Performance};
-use crate::run::summary::{GateResult, HostSummary, ModelRole, ModelSummary, Speedup};
+use crate::run::summary::{GateResult, HostPerformance, HostSummary, ModelRole, ModelSummary, Speedup};
 
 /// The parts of a page that runs and comparisons both have.
 pub(in crate::run) struct Facts<'a> {
@@ -17,6 +17,7 @@ pub(in crate::run) struct Facts<'a> {
     pub parent: &'a ModelSummary,
     pub optimized: &'a ModelSummary,
     pub performance: &'a Performance,
+    pub hosts: &'a [HostPerformance],
     pub sensitivity: &'a [LayerSensitivity],
     pub tradeoff: &'a [html::TradeoffPoint],
     pub gates: &'a [GateResult],
@@ -46,6 +47,7 @@ pub(in crate::run) fn render(facts: &Facts) -> Result<Vec<u8>, crate::report::Re
         unmeasured: facts.performance.engines.iter().filter_map(unmeasured).collect(),
         best: facts.performance.best.iter().map(best).collect(),
         loads: facts.performance.loads.iter().map(load).collect(),
+        hosts: facts.hosts.iter().flat_map(host).collect(),
         gates: facts.gates.iter().map(gate).collect(),
         layers: facts.performance.layers.iter().map(|row| layer(row, facts.sensitivity)).collect(),
         tradeoff: facts.tradeoff,
@@ -151,6 +153,22 @@ fn load(load: &LoadRecord) -> html::Load {
         load_ms: load.load_ms,
         bytes: load.peak_rss_bytes,
     }
+}
+
+/// A row for each setting on a kind of node.
+fn host(host: &HostPerformance) -> Vec<html::Host> {
+    let row = |s: &Speedup| html::Host {
+        on: host.on.clone(),
+        hostname: host.hostname.clone(),
+        cpu: host.host.cpu.clone(),
+        kernels: host.kernels.clone(),
+        cores: host.host.cores,
+        speedup: speedup(s),
+        parent_fps: host.fps(ModelRole::Parent, s),
+        optimized_fps: host.fps(ModelRole::Optimized, s),
+        agreement: host.agreement(s.engine).map(|a| (a.agreement, a.images)),
+    };
+    host.speedup.iter().map(row).collect()
 }
 
 fn measured(facts: &Facts) -> Vec<Fact> {

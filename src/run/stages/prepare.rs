@@ -46,10 +46,27 @@ impl Subject {
     /// At most `count` of the calibration images, spread evenly over them and preprocessed; those that can't
     /// be read are left out.
     pub fn some_calibration_images(&self, count: usize, threads: usize) -> Vec<Array3<f32>> {
-        let part = self.calibration.subset(count);
-        let loaded = prefetch(&part, &self.preprocess, PrefetchOptions { threads, depth: 2 * threads });
+        self.stream_calibration_images(count, threads).collect()
+    }
+
+    /// As [`some_calibration_images`](Subject::some_calibration_images), a few of them held at a time.
+    pub fn stream_calibration_images<'a>(
+        &'a self,
+        count: usize,
+        threads: usize,
+    ) -> impl Iterator<Item = Array3<f32>> + Send + use<'a> {
+        self.stream_images(&self.calibration.subset(count), threads)
+    }
+
+    /// The images of `part` that can be read and fit, preprocessed, a few of them held at a time.
+    pub fn stream_images<'a>(
+        &'a self,
+        part: &Dataset,
+        threads: usize,
+    ) -> impl Iterator<Item = Array3<f32>> + Send + use<'a> {
+        let loaded = prefetch(part, &self.preprocess, PrefetchOptions { threads, depth: 2 * threads });
         let readable = loaded.filter_map(|loaded| loaded.image.ok());
-        readable.filter(|image| misfit(image, self.sample.shape()).is_none()).collect()
+        readable.filter(|image| misfit(image, self.sample.shape()).is_none())
     }
 
     /// The readable calibration images, preprocessed, in order.
@@ -64,20 +81,61 @@ pub(in crate::run) fn run(desk: &Desk) -> Result<Subject, RunError> {
     desk.stage(Stage::Prepare, |progress| prepare(desk.plan, progress)).map(|(subject, _)| subject)
 }
 
+/// Steps that the progress counts.
+const STEPS: usize = 4;
+
 /// The work of the stage.
 pub(in crate::run) fn prepare(plan: &Plan, progress: &dyn Progress) -> Result<Subject, StageError> {
-    const STEPS: usize = 4;
+    let subject = prepare_part(plan, progress)?;
+    if plan.optimize.dataset.is_some() {
+        warn_of_overlap(&subject.calibration, &subject.dataset, progress);
+    }
+    progress.step(STEPS, STEPS, None);
+    Ok(subject)
+}
+
+/// As [`prepare`], for one of many tasks: what only warns, and reads all images for it, is left out.
+pub(in crate::run) fn prepare_part(plan: &Plan, progress: &dyn Progress) -> Result<Subject, StageError> {
     progress.step(0, STEPS, Some("model"));
     let budget = Budget::of(plan);
     // Until it is known what the model takes, an image may have half.
     dataset::limit_decoding(budget.bytes / 2);
     let source = load_within(&plan.model.path, &budget)?;
-    let simplified = simplify(&source)?.model;
-    let mut parent = quantize::prepare(&simplified)?;
-    parent.sha256.clone_from(&source.sha256);
+    let parent = simplified(&source)?;
 
     progress.step(1, STEPS, Some("dataset"));
     let preprocess = plan.preprocess.to_preprocess()?;
+    let (calibration, dataset) = datasets(plan)?;
+    dataset.warnings.iter().for_each(|w| progress.warn(w));
+
+    progress.step(2, STEPS, Some("preprocessing"));
+    let sample = first_readable(&calibration, &preprocess)?;
+    check_fit(&parent, &preprocess, &sample)?;
+    let memory = memory::allow(plan, &source, &parent, sample.len(), budget)?;
+    if memory.threads < plan.threads {
+        progress.warn(&format!(
+            "{} of {} threads are used, as more would take too much memory: {budget}",
+            memory.threads, plan.threads
+        ));
+    }
+    dataset::limit_decoding(memory.decoding);
+    progress.step(3, STEPS, Some("overlap"));
+    Ok(Subject { source, parent, dataset, calibration, preprocess, memory, sample })
+}
+
+/// What is measured and quantized of the model of `plan`.
+pub(in crate::run) fn parent_of(plan: &Plan) -> Result<Model, StageError> {
+    simplified(&load_within(&plan.model.path, &Budget::of(plan))?)
+}
+
+fn simplified(source: &Model) -> Result<Model, StageError> {
+    let mut parent = quantize::prepare(&simplify(source)?.model)?;
+    parent.sha256.clone_from(&source.sha256);
+    Ok(parent)
+}
+
+/// The images to calibrate on, and those that reports are computed on.
+pub(in crate::run) fn datasets(plan: &Plan) -> Result<(Dataset, Dataset), StageError> {
     let dataset = Dataset::open(&DatasetSpec {
         path: plan.dataset.path.clone(),
         labels: plan.dataset.labels.clone(),
@@ -93,26 +151,7 @@ pub(in crate::run) fn prepare(plan: &Plan, progress: &dyn Progress) -> Result<Su
         })?,
         None => dataset.subset(plan.optimize.subset_size),
     };
-    dataset.warnings.iter().for_each(|w| progress.warn(w));
-
-    progress.step(2, STEPS, Some("overlap"));
-    if plan.optimize.dataset.is_some() {
-        warn_of_overlap(&calibration, &dataset, progress);
-    }
-
-    progress.step(3, STEPS, Some("preprocessing"));
-    let sample = first_readable(&calibration, &preprocess)?;
-    check_fit(&parent, &preprocess, &sample)?;
-    let memory = memory::allow(plan, &source, &parent, sample.len(), budget)?;
-    if memory.threads < plan.threads {
-        progress.warn(&format!(
-            "{} of {} threads are used, as more would take too much memory: {budget}",
-            memory.threads, plan.threads
-        ));
-    }
-    dataset::limit_decoding(memory.decoding);
-    progress.step(STEPS, STEPS, None);
-    Ok(Subject { source, parent, dataset, calibration, preprocess, memory, sample })
+    Ok((calibration, dataset))
 }
 
 /// Reads a model and checks that it is one for images and of known operators.
@@ -125,7 +164,7 @@ fn load_within(path: &Path, budget: &Budget) -> Result<Model, StageError> {
     let most = budget.largest_model();
     match Model::load_within(path, most) {
         Err(ModelError::TooLarge { bytes, .. }) => Err(memory::too_large(path, bytes, budget).into()),
-        model => usable(model?),
+        model => usable(model?.with_room(budget.room_for_constants())),
     }
 }
 
@@ -153,7 +192,7 @@ pub(in crate::run) fn first_readable(
     preprocess: &Preprocess,
 ) -> Result<Array3<f32>, StageError> {
     let mut first_error: Option<StageError> = None;
-    for item in &dataset.items {
+    for item in dataset.items.iter() {
         match dataset::load(&item.path, preprocess) {
             Ok(image) => return Ok(image),
             Err(error) => {

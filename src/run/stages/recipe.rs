@@ -4,29 +4,36 @@
 //! ranges of activations, which all candidates share, but no correction is fitted on them. Nothing here
 //! looks at the evaluated images or at labels.
 
+use std::collections::BTreeSet;
+
 use ndarray::Array3;
 use serde::Serialize;
 
 use super::baseline::Parent;
 use super::prepare::Subject;
 use super::verify::head_of;
-use crate::model::shapes;
+use crate::engine::builtin::Builtin;
+use crate::engine::{Engine, LoadOptions};
+use crate::model::{Model, Port, shapes};
 use crate::progress::Progress;
 use crate::quantize::{
-    self, BiasCorrection, BiasShifts, Judge, Options, Placement, Preset, Quantized, RangeMethod, Score,
-    Statistics,
+    self, BiasCorrection, BiasShifts, Judge, ObserveOptions, Options, Placement, Preset, Quantized,
+    RangeMethod, Score, Statistics,
 };
 use crate::run::RunError;
 use crate::run::events::Stage;
 use crate::run::plan::Method;
+use crate::run::shards::{Kept, Step};
 use crate::run::worker::{Desk, StageError};
 
 /// Images that corrections are fitted on, at most.
 const FITTED: usize = 32;
+/// Images on which saturating sums are looked for.
+const SATURATION_IMAGES: usize = 16;
 /// Images that candidates are judged on, at most.
 const HELD_OUT: usize = 64;
 /// With fewer calibration images than this nothing is chosen by measurement.
-const FEWEST: usize = 16;
+pub(in crate::run) const FEWEST: usize = 16;
 /// Bytes of images, and of activations while a correction is fitted, that are held at most: they do not
 /// depend on the number of calibration images.
 const MOST_BYTES: usize = 192 << 20;
@@ -37,6 +44,8 @@ pub(in crate::run) struct Recipe {
     /// Corrections of biases that were found by running the INT8 layers; empty if they were not kept.
     pub shifts: BiasShifts,
     pub quantized: Quantized,
+    /// The parent in another form, and its statistics, if that was quantized in the parent's place.
+    pub source: Option<(Model, Statistics)>,
 }
 
 impl Recipe {
@@ -47,7 +56,12 @@ impl Recipe {
             other => other,
         };
         let (preset, range) = (name(self.options.preset), name(self.options.range));
-        format!("preset {preset}, range {range}, bias correction {}", name(correction))
+        let equalized = if self.source.is_some() { ", channels equalized" } else { "" };
+        let narrow = match self.options.seven_bit.len() {
+            0 => String::new(),
+            layers => format!(", weights of 7 bits in {layers} layers"),
+        };
+        format!("preset {preset}, range {range}, bias correction {}{equalized}{narrow}", name(correction))
     }
 }
 
@@ -64,24 +78,60 @@ pub(in crate::run) fn run(
     statistics: &Statistics,
     options: Options,
 ) -> Result<Recipe, RunError> {
-    let kitchen = Kitchen { subject, placement, statistics, threads: subject.threads() };
+    let avoids_saturation = desk.plan.optimize.avoid_saturation;
+    let kitchen = Kitchen { avoids_saturation, ..Kitchen::new(subject, placement, statistics) };
+    if let Some(Kept { options, shifts, source }) =
+        desk.shards.and_then(|s| s.kept(desk.plan, &subject.parent))
+    {
+        let quantize = |_: &dyn Progress| match &source {
+            Some((parent, statistics)) => {
+                Kitchen { parent, statistics, ..kitchen }.quantize(&options, &shifts)
+            }
+            None => kitchen.quantize(&options, &shifts),
+        };
+        let (quantized, _) = desk.stage(Stage::Quantize, quantize)?;
+        return finish(desk, Stage::Quantize, Recipe { options, shifts, quantized, source });
+    }
+    let equalizes = desk.plan.optimize.equalization;
     let auto = desk.plan.optimize.method == Method::Auto;
-    let measures = auto || options.bias_correction == BiasCorrection::Sequential;
+    let measures = auto
+        || options.bias_correction == BiasCorrection::Sequential
+        || equalizes && options.bias_correction != BiasCorrection::None;
     let quantize = |progress: &dyn Progress| -> Result<(Options, Quantized, Option<Trial>), StageError> {
         let trial = if measures { Trial::new(&kitchen, parent, progress)? } else { None };
         let options = match &trial {
-            Some(trial) if auto => kitchen.search(&options, trial, progress)?,
+            Some(trial) if auto => {
+                let sharded = desk.shards.filter(|shards| shards.cut(Step::Candidates).shards > 0);
+                let known = sharded.map(|shards| shards.scores(subject, desk.plan)).transpose()?;
+                kitchen.search(&options, trial, known, progress)?
+            }
             _ => options.clone(),
         };
+        let options = kitchen.narrowed(options, progress)?;
         let plain = Options { bias_correction: BiasCorrection::None, ..options.clone() };
         let quantized = kitchen.quantize(&plain, &BiasShifts::new())?;
         Ok((options, quantized, trial))
     };
     let ((options, quantized, trial), _) = desk.stage(Stage::Quantize, quantize)?;
     if options.bias_correction == BiasCorrection::None {
-        return finish(desk, Stage::Quantize, Recipe { options, shifts: BiasShifts::new(), quantized });
+        let recipe = Recipe { options, shifts: BiasShifts::new(), quantized, source: None };
+        return finish(desk, Stage::Quantize, recipe);
     }
-    let correct = |progress: &dyn Progress| kitchen.correct(options, trial.as_ref(), progress);
+    let correct = |progress: &dyn Progress| -> Result<Recipe, StageError> {
+        let (plain, score) = kitchen.correct(options, trial.as_ref(), progress)?;
+        match (&trial, score) {
+            (Some(trial), Some(score)) if equalizes => {
+                match kitchen.equalized(&plain, &score, trial, progress) {
+                    Err(error) if !progress.cancelled() => {
+                        progress.warn(&format!("equalization is not possible ({error}), and is left out"));
+                        Ok(plain)
+                    }
+                    better => Ok(better?.unwrap_or(plain)),
+                }
+            }
+            _ => Ok(plain),
+        }
+    };
     let (recipe, _) = desk.stage(Stage::Correct, correct)?;
     finish(desk, Stage::Correct, recipe)
 }
@@ -94,12 +144,47 @@ fn finish(desk: &Desk, stage: Stage, recipe: Recipe) -> Result<Recipe, RunError>
     Ok(recipe)
 }
 
+/// The presets and ranges that `auto` chooses from, in order.
+pub(in crate::run) fn candidates(given: &Options) -> Vec<Options> {
+    let presets = [Preset::Performance, Preset::Mixed];
+    let pairs =
+        presets.into_iter().flat_map(|preset| RangeMethod::ALL.into_iter().map(move |range| (preset, range)));
+    pairs.map(|(preset, range)| Options { preset, range, ..given.clone() }).collect()
+}
+
+/// The scores of some of them, as the search would find them; none where too few images can be read to judge any.
+pub(in crate::run) fn scores(
+    subject: &Subject,
+    parent: &Parent,
+    placement: &Placement,
+    statistics: &Statistics,
+    given: &Options,
+    some: std::ops::Range<usize>,
+    progress: &dyn Progress,
+) -> Result<Vec<Option<Score>>, StageError> {
+    let kitchen = Kitchen::new(subject, placement, statistics);
+    let Some(trial) = Trial::new(&kitchen, parent, progress)? else { return Ok(vec![None; some.len()]) };
+    let all = candidates(given);
+    let some = all.get(some).unwrap_or_default();
+    let one = |(done, options): (usize, &Options)| {
+        let score = kitchen.score(options, &trial, progress)?;
+        progress.step(done + 1, some.len(), None);
+        Ok(Some(score))
+    };
+    some.iter().enumerate().map(one).collect()
+}
+
 /// What every candidate is made from.
+#[derive(Clone, Copy)]
 struct Kitchen<'a> {
     subject: &'a Subject,
+    /// The form of the parent that is quantized, to which the statistics belong.
+    parent: &'a Model,
     placement: &'a Placement,
     statistics: &'a Statistics,
     threads: usize,
+    /// Whether layers whose sums saturate in 16 bits get narrower weights.
+    avoids_saturation: bool,
 }
 
 /// Images to fit on, and the judge with the others.
@@ -111,10 +196,7 @@ struct Trial {
 impl Trial {
     /// `None` if there are too few images.
     fn new(kitchen: &Kitchen, parent: &Parent, progress: &dyn Progress) -> Result<Option<Trial>, StageError> {
-        let subject = kitchen.subject;
-        let image_bytes = subject.sample.len() * size_of::<f32>();
-        let count = (MOST_BYTES / image_bytes.max(1)).clamp(FEWEST, FITTED + HELD_OUT);
-        let images = subject.some_calibration_images(count, kitchen.threads);
+        let images = kitchen.subject.some_calibration_images(kitchen.trial_images(), kitchen.threads);
         if images.len() < FEWEST {
             progress.note(&format!(
                 "{} calibration images are too few to hold some out, so nothing is chosen by measurement",
@@ -153,26 +235,39 @@ pub(in crate::run) fn first_outputs(
     Ok(samples)
 }
 
-impl Kitchen<'_> {
-    fn quantize(&self, options: &Options, shifts: &BiasShifts) -> Result<Quantized, StageError> {
-        Ok(quantize::quantize(&self.subject.parent, self.placement, self.statistics, options, shifts)?)
+impl<'a> Kitchen<'a> {
+    fn new(subject: &'a Subject, placement: &'a Placement, statistics: &'a Statistics) -> Kitchen<'a> {
+        let threads = subject.threads();
+        Kitchen { subject, parent: &subject.parent, placement, statistics, threads, avoids_saturation: false }
     }
 
-    /// The preset and range that lose least on the held-out images, with the fast correction.
-    fn search(&self, given: &Options, trial: &Trial, progress: &dyn Progress) -> Result<Options, StageError> {
-        let presets = [Preset::Performance, Preset::Mixed];
-        let candidates: Vec<Options> = presets
-            .into_iter()
-            .flat_map(|preset| RangeMethod::ALL.into_iter().map(move |range| (preset, range)))
-            .map(|(preset, range)| Options { preset, range, ..given.clone() })
-            .collect();
+    fn quantize(&self, options: &Options, shifts: &BiasShifts) -> Result<Quantized, StageError> {
+        Ok(quantize::quantize(self.parent, self.placement, self.statistics, options, shifts)?)
+    }
+
+    /// Images that take part in a trial, at most.
+    fn trial_images(&self) -> usize {
+        let image_bytes = self.subject.sample.len() * size_of::<f32>();
+        let count = (MOST_BYTES / image_bytes.max(1)).clamp(FEWEST, FITTED + HELD_OUT);
+        count.min(self.subject.calibration.items.len())
+    }
+
+    /// The preset and range that lose least on the held-out images, with the fast correction; judged here but for what
+    /// is known.
+    fn search(
+        &self,
+        given: &Options,
+        trial: &Trial,
+        known: Option<Vec<Option<Score>>>,
+        progress: &dyn Progress,
+    ) -> Result<Options, StageError> {
+        let candidates = candidates(given);
         let mut best: Option<(Score, Options)> = None;
         for (done, options) in candidates.iter().enumerate() {
-            if progress.cancelled() {
-                return Err("stopped".into());
-            }
-            let quantized = self.quantize(options, &BiasShifts::new())?;
-            let score = trial.judge.score(&quantized.model, progress)?;
+            let score = match known.as_ref().and_then(|scores| scores.get(done).copied().flatten()) {
+                Some(score) => score,
+                None => self.score(options, trial, progress)?,
+            };
             let words = format!("preset {}, range {}", name(options.preset), name(options.range));
             progress.note(&format!("{words}: {}", in_words(&score)));
             progress.step(done + 1, candidates.len(), Some(&words));
@@ -183,23 +278,90 @@ impl Kitchen<'_> {
         Ok(best.map_or_else(|| given.clone(), |(_, options)| options))
     }
 
-    /// The sequential correction if the held-out images say that it helps, else the fast one.
+    /// `options` with weights of 7 bits where those of 8 saturate, if that is to be avoided.
+    fn narrowed(&self, options: Options, progress: &dyn Progress) -> Result<Options, StageError> {
+        if !self.avoids_saturation {
+            return Ok(options);
+        }
+        let options = Options { seven_bit: BTreeSet::new(), ..options };
+        let images = self.subject.some_calibration_images(SATURATION_IMAGES, self.threads);
+        let quantized = self.quantize(&options, &BiasShifts::new())?;
+        let found = quantize::saturation(&quantized, self.placement, &images, self.threads, progress)?;
+        progress.note(&match found.len() {
+            0 => "no sum of two products saturates: all weights have 8 bits".to_string(),
+            layers => format!("sums of two products saturate in {layers} layers: their weights have 7 bits"),
+        });
+        Ok(Options { seven_bit: found.into_keys().collect(), ..options })
+    }
+
+    fn score(&self, options: &Options, trial: &Trial, progress: &dyn Progress) -> Result<Score, StageError> {
+        if progress.cancelled() {
+            return Err("stopped".into());
+        }
+        let quantized = self.quantize(options, &BiasShifts::new())?;
+        Ok(trial.judge.score(&quantized.model, progress)?)
+    }
+
+    /// What equalizing the channels first makes of `plain`, if the held-out images say that it is better.
+    fn equalized(
+        &self,
+        plain: &Recipe,
+        before: &Score,
+        trial: &Trial,
+        progress: &dyn Progress,
+    ) -> Result<Option<Recipe>, StageError> {
+        let fitted = &trial.fitted[..self.fitted_at_once(trial.fitted.len())?];
+        let found = quantize::equalize(self.parent, self.placement, fitted, self.threads, progress)?;
+        if found.tensors == 0 {
+            progress.note("no channels can be equalized");
+            return Ok(None);
+        }
+        let statistics = self.observe(&found.model, progress)?;
+        let kitchen = Kitchen { parent: &found.model, statistics: &statistics, ..*self };
+        let options = kitchen.narrowed(plain.options.clone(), progress)?;
+        let (recipe, score) = kitchen.correct(options, Some(trial), progress)?;
+        let better = score.filter(|score| score.loss < before.loss);
+        progress.note(&format!(
+            "channels of {} tensors equalized: {}",
+            found.tensors,
+            if better.is_some() { "kept" } else { "not kept" }
+        ));
+        Ok(better.map(|_| Recipe { source: Some((found.model, statistics)), ..recipe }))
+    }
+
+    /// Statistics of another form of the parent, over the images of a trial: factors move every range, so those
+    /// of the parent say nothing.
+    fn observe(&self, model: &Model, progress: &dyn Progress) -> Result<Statistics, StageError> {
+        let total = self.trial_images();
+        let images = self.subject.stream_calibration_images(total, self.threads);
+        let names = |ports: Vec<Port>| ports.into_iter().map(|p| p.name).collect::<Vec<_>>();
+        let extra_outputs = self.placement.observed(&names(model.inputs()), &names(model.outputs()));
+        let session = Builtin.load(model, &LoadOptions { extra_outputs, ..LoadOptions::default() })?;
+        let (threads, start) = (self.threads, Statistics::default());
+        let options = ObserveOptions { threads, total, checkpoint_every: 0, peek: &|_| {} };
+        Ok(quantize::observe(session.as_ref(), self.placement, images, start, options, progress, |_| {})?)
+    }
+
+    /// The sequential correction if the held-out images say that it helps, else the fast one; and what they say
+    /// of it, if they were asked.
     fn correct(
         &self,
         options: Options,
         trial: Option<&Trial>,
         progress: &dyn Progress,
-    ) -> Result<Recipe, StageError> {
+    ) -> Result<(Recipe, Option<Score>), StageError> {
         let fast = self.quantize(&options, &BiasShifts::new())?;
-        let unmeasured =
-            |quantized| Ok(Recipe { options: options.clone(), shifts: BiasShifts::new(), quantized });
-        let trial = match trial {
-            Some(trial) if options.bias_correction == BiasCorrection::Sequential => trial,
-            _ => return unmeasured(fast),
+        let without = |quantized| {
+            let options = options.clone();
+            Recipe { options, shifts: BiasShifts::new(), quantized, source: None }
         };
+        let Some(trial) = trial else { return Ok((without(fast), None)) };
         let before = trial.judge.score(&fast.model, progress)?;
+        if options.bias_correction != BiasCorrection::Sequential {
+            return Ok((without(fast), Some(before)));
+        }
         let images = &trial.fitted[..self.fitted_at_once(trial.fitted.len())?];
-        let (parent, threads) = (&self.subject.parent, self.threads);
+        let (parent, threads) = (self.parent, self.threads);
         let shifts =
             match quantize::sequential_shifts(parent, self.placement, &fast, images, threads, progress) {
                 Ok(shifts) => shifts,
@@ -207,7 +369,7 @@ impl Kitchen<'_> {
                 Err(error) => {
                     progress
                         .warn(&format!("bias correction sequential is not possible ({error}); fast is kept"));
-                    return unmeasured(fast);
+                    return Ok((without(fast), Some(before)));
                 }
             };
         let corrected = self.quantize(&options, &shifts)?;
@@ -219,9 +381,9 @@ impl Kitchen<'_> {
             if after.loss < before.loss { "kept" } else { "not kept" }
         ));
         if after.loss < before.loss {
-            return Ok(Recipe { options, shifts, quantized: corrected });
+            return Ok((Recipe { options, shifts, quantized: corrected, source: None }, Some(after)));
         }
-        unmeasured(fast)
+        Ok((without(fast), Some(before)))
     }
 
     /// Images whose activations fit into memory together: the largest tensors are alive at the same time.

@@ -5,17 +5,19 @@ use std::fmt::Write;
 use super::calibrate::Calibrated;
 use super::prepare::Subject;
 use super::verify::Optimized;
+use crate::dataset::Dataset;
 use crate::measure::LayerRow;
-use crate::model::csv_field;
+use crate::model::{Model, csv_field};
 use crate::progress::Progress;
-use crate::quantize::{self, LayerSensitivity};
+use crate::quantize::{self, LayerNoise, LayerSensitivity, Placement};
 use crate::run::RunError;
 use crate::run::events::Stage;
 use crate::run::performance::Performance;
+use crate::run::shards::Step;
 use crate::run::worker::{Desk, StageError};
 
 /// Images to measure on: a ratio over all values of so many hardly moves with more.
-const IMAGES: usize = 16;
+pub(in crate::run) const IMAGES: usize = 16;
 
 /// The first line of `sensitivity.csv`. Ratios are in dB, empty where there is no noise or no signal; times are
 /// medians in microseconds, empty where layers were not timed; `saved_us` is the parent's time less the
@@ -30,20 +32,53 @@ pub(in crate::run) fn run(
     performance: &Performance,
 ) -> Result<Vec<LayerSensitivity>, RunError> {
     let work = |progress: &dyn Progress| -> Result<Vec<LayerSensitivity>, StageError> {
-        let (placement, threads) = (&calibrated.placement, subject.threads());
-        let images = subject.some_calibration_images(IMAGES, threads);
-        match quantize::sensitivity(&subject.parent, placement, &optimized.model, &images, threads, progress)
-        {
-            Err(error) if !progress.cancelled() => {
+        let placement = &calibrated.placement;
+        let found = match desk.shards.filter(|shards| shards.cut(Step::Sensitivity).shards > 0) {
+            Some(shards) => shards.noises(subject, &optimized.model.sha256)?,
+            None => {
+                let dataset = looked_at(subject);
+                // Layers are compared at their own results, which equalizing rescales.
+                let (source, _) = calibrated.source(subject);
+                noises(subject, source, placement, &optimized.model, &dataset, progress)?
+            }
+        };
+        match found {
+            Err(error) => {
                 progress.warn(&format!("the cost of INT8 in each layer could not be measured: {error}"));
                 Ok(Vec::new())
             }
-            rows => Ok(rows?),
+            Ok(noises) => Ok(quantize::summed(placement, &noises)),
         }
     };
     let (rows, _) = desk.stage(Stage::Sensitivity, work)?;
     desk.write("sensitivity.csv", csv(&rows, &performance.layers).as_bytes())?;
     Ok(rows)
+}
+
+/// The images that sensitivity is measured on.
+pub(in crate::run) fn looked_at(subject: &Subject) -> Dataset {
+    subject.calibration.subset(IMAGES)
+}
+
+/// Distances of every layer on each readable image of `dataset`, of an INT8 model made from `source`; the inner error
+/// says why they can't be had.
+///
+/// # Errors
+/// The user asked to stop.
+pub(in crate::run) fn noises(
+    subject: &Subject,
+    source: &Model,
+    placement: &Placement,
+    optimized: &Model,
+    dataset: &Dataset,
+    progress: &dyn Progress,
+) -> Result<Result<Vec<Vec<LayerNoise>>, String>, StageError> {
+    let threads = subject.threads();
+    let images: Vec<_> = subject.stream_images(dataset, threads).collect();
+    match quantize::noises(source, placement, optimized, &images, threads, progress) {
+        Err(error) if !progress.cancelled() => Ok(Err(error.to_string())),
+        noises => Ok(Ok(noises?)),
+    }
 }
 
 fn csv(rows: &[LayerSensitivity], times: &[LayerRow]) -> String {

@@ -10,34 +10,29 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::baseline::{Parent, batch_of};
+use super::baseline::Parent;
 use super::calibrate::{self, Calibrated};
 use super::prepare::{Subject, misfit};
-use super::recipe::first_outputs;
+use super::ranking::Bench;
+use super::recipe::{Recipe, first_outputs};
 use super::verify::head_of;
 use crate::dataset::{PrefetchOptions, prefetch};
-use crate::engine::builtin::Builtin;
-use crate::engine::{Engine, LoadOptions};
-use crate::measure::{self, layers};
 use crate::progress::Progress;
 use crate::project::hash;
 use crate::quantize::{
-    self, Candidate, Ended, Judge, Kitchen, NodeKind, Placement, Point, QuantizeError, Quantized, Score,
+    self, Candidate, Ended, Judge, Kitchen, Placement, Point, QuantizeError, Quantized, Score,
 };
 use crate::report::Head;
 use crate::report::html::TradeoffPoint;
 use crate::run::RunError;
 use crate::run::events::Stage;
 use crate::run::plan::Method;
+use crate::run::shards::Step;
 use crate::run::summary::{DropMetric, TradeoffSummary};
 use crate::run::worker::{Desk, StageError};
 
-/// Calibration images that say how harmful a layer is.
-const RANKED_ON: usize = 32;
 /// Bytes of the dataset's images that are held to judge candidates, at most.
 const MOST_BYTES: usize = 512 << 20;
-/// Seconds for the times of single layers.
-const TIMING_SECONDS: f64 = 1.0;
 /// Name and version of the format of `tradeoff.json`.
 const SCHEMA: &str = "calib8/tradeoff/1";
 const FILE: &str = "tradeoff.json";
@@ -113,7 +108,7 @@ pub(in crate::run) fn run(
         taken: file.best == Some(at),
     };
     let points = file.points.iter().enumerate().map(point).collect();
-    let recipe = super::recipe::Recipe { quantized, ..calibrated.recipe };
+    let recipe = Recipe { quantized, ..calibrated.recipe };
     let traded = summary.map(|summary| Traded { summary, points });
     Ok((Calibrated { model, placement, recipe, ..calibrated }, traded))
 }
@@ -127,7 +122,9 @@ fn search(
 ) -> Result<(File, Placement, Quantized), StageError> {
     let started = Instant::now();
     let judge = judge(subject, parent, progress)?;
-    let bench = Bench { subject, calibrated };
+    let (source, statistics) = calibrated.source(subject);
+    let Recipe { options, shifts, .. } = &calibrated.recipe;
+    let bench = Bench { subject, source, statistics, options, shifts };
     let before = judge.score(&calibrated.model, progress)?;
     let metric = if before.top1.is_some() { DropMetric::Top1 } else { DropMetric::Agreement };
     if metric == DropMetric::Agreement {
@@ -147,7 +144,11 @@ fn search(
             let within = before.drop().is_some_and(|drop| drop <= limit);
             let (optimized_us, ranking) = match within {
                 true => (0.0, Vec::new()),
-                false => bench.rank(parent, &out_of_time, progress)?,
+                false => {
+                    let sharded = desk.shards.filter(|shards| shards.cut(Step::Candidates).shards > 0);
+                    let known = sharded.map(|shards| shards.scores(subject, desk.plan)).transpose()?;
+                    bench.rank(parent, calibrated, known, &out_of_time, progress)?
+                }
             };
             let (schema, images) = (SCHEMA.to_string(), judge.len());
             let (points, best, ended) = (Vec::new(), None, None);
@@ -234,86 +235,6 @@ fn file_point(point: &Point, optimized_us: f64) -> FilePoint {
         fps_estimated: if us > 0.0 { 1e6 / us } else { 0.0 },
         drop: point.drop,
         score: point.score,
-    }
-}
-
-/// Makes candidates: the statistics are there, so none is calibrated again.
-struct Bench<'a> {
-    subject: &'a Subject,
-    calibrated: &'a Calibrated,
-}
-
-impl Bench<'_> {
-    fn make(&self, fp32_layers: &BTreeSet<String>) -> Result<(Placement, Quantized), QuantizeError> {
-        let recipe = &self.calibrated.recipe;
-        let mut options = recipe.options.clone();
-        options.ignored.names.extend(fp32_layers.iter().cloned());
-        let placement = quantize::place(&self.subject.parent, &options)?;
-        let statistics = &self.calibrated.statistics;
-        let mut quantized =
-            quantize::quantize(&self.subject.parent, &placement, statistics, &options, &recipe.shifts)?;
-        for layer in quantized.layers.iter_mut().filter(|l| fp32_layers.contains(&l.node)) {
-            layer.reason = "kept in FP32 for accuracy".into();
-        }
-        Ok((placement, quantized))
-    }
-
-    /// How harmful each INT8 layer is, and what it saves; and the time of an inference.
-    fn rank(
-        &self,
-        parent: &Parent,
-        out_of_time: &dyn Fn() -> bool,
-        progress: &dyn Progress,
-    ) -> Result<(f64, Vec<Candidate>), StageError> {
-        let threads = self.subject.threads();
-        let images = self.subject.some_calibration_images(RANKED_ON, threads);
-        let images: Vec<_> = images.into_iter().map(|image| (image, None)).collect();
-        let head = head_of(parent.session.as_ref(), &first_outputs(parent, &images)?);
-        let judge = Judge::new(parent.session.as_ref(), images, head, threads, progress)?;
-        let optimized = Builtin.load(&self.calibrated.model, &LoadOptions::default())?;
-        let input = [batch_of(&self.subject.sample, 1)?];
-        let pair = [(parent.session.as_ref(), &input[..]), (optimized.as_ref(), &input[..])];
-        let (fp32, int8) = layers::profile_pair(pair[0], pair[1], TIMING_SECONDS, &Quiet(progress))?;
-        let time = |times: &[measure::LayerTime], node: &str| -> f64 {
-            times.iter().filter(|t| t.name == node).map(|t| t.median_us).sum()
-        };
-        let all = judge.score(&self.calibrated.model, progress)?.loss;
-        let nodes = self.calibrated.placement.nodes.iter().filter(|n| n.kind != NodeKind::Move);
-        let nodes: Vec<&str> = nodes.map(|n| n.name.as_str()).collect();
-        let mut ranking = Vec::new();
-        for (done, node) in nodes.iter().enumerate() {
-            if out_of_time() {
-                progress.note(&format!(
-                    "the time budget ended after {done} of {} layers were ranked",
-                    nodes.len()
-                ));
-                break;
-            }
-            let candidate = match self.make(&BTreeSet::from([node.to_string()])) {
-                Ok((_, quantized)) => quantized.model,
-                // Without this layer there is no INT8 model.
-                Err(QuantizeError::NothingToQuantize { .. }) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let harm = all - judge.score(&candidate, progress)?.loss;
-            let saved_us = time(&fp32, node) - time(&int8, node);
-            ranking.push(Candidate { node: node.to_string(), harm, saved_us });
-            progress.step(done + 1, nodes.len(), Some(node));
-        }
-        Ok((int8.iter().map(|t| t.median_us).sum(), ranking))
-    }
-}
-
-/// Progress of a part whose own count would only confuse.
-struct Quiet<'a>(&'a dyn Progress);
-
-impl Progress for Quiet<'_> {
-    fn step(&self, _done: usize, _total: usize, _detail: Option<&str>) {}
-    fn warn(&self, message: &str) {
-        self.0.warn(message);
-    }
-    fn cancelled(&self) -> bool {
-        self.0.cancelled()
     }
 }
 

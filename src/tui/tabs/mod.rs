@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `mod.rs` | `State` (plain data, implements [`TabState`]), `Action` with `ACTIONS` and `enabled`, `Msg`, `update`, `perform` |
+//! | `mod.rs` | `State` (plain data, implements [`TabState`]), `Msg`, `update` |
+//! | `action.rs` | `Action` with `ACTIONS` and `enabled`, `perform` |
 //! | `effect.rs` | `Effect` and `execute`, which runs on a thread and answers through a [`super::Mailer`] |
 //! | `view.rs` | `draw(&App, Rect, &mut Buffer)` |
 //!
@@ -67,6 +68,16 @@ pub trait TabState {
     /// A key was taken while [`TabState::typing`], or [`TabState::back`] did something: what is shown of the workspace
     /// may be other now.
     fn typed(&mut self, _snapshot: &Snapshot) {}
+
+    /// The keys that act while [`TabState::typing`], with a word each, for the footer.
+    fn typing_keys(&self) -> &'static [(&'static str, &'static str)] {
+        &[("Enter", "done"), ("Esc", "leave")]
+    }
+
+    /// The heading of a column that the table can be sorted by.
+    fn column_title(&self, _column: usize) -> &'static str {
+        ""
+    }
 
     /// A key while [`TabState::typing`]; Esc must end it.
     fn on_key(&mut self, _key: Key) -> Vec<Effect> {

@@ -1,8 +1,9 @@
-//! The last row: why a key did nothing, else the last message, else the keys.
+//! The last row: why a key did nothing, else the last message, else the keys: those of the field where one types.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
 
 use crate::tui::action::{Action, Context, specs};
 use crate::tui::app::{App, Level};
@@ -12,7 +13,13 @@ use crate::tui::text::fit;
 pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     let width = usize::from(area.width.saturating_sub(1));
     if let Some((hint, _)) = &app.hint {
-        let line = fit(&Line::styled(hint.clone(), app.theme.warning), width);
+        // The reason matters more than what could not be done.
+        let reason = hint.strip_prefix("can't ").and_then(|hint| hint.split_once(": "));
+        let text = match reason {
+            Some((_, reason)) if hint.width() > width => format!("can't: {reason}"),
+            _ => hint.clone(),
+        };
+        let line = fit(&Line::styled(text, app.theme.warning), width);
         buffer.set_line(area.x + 1, area.y, &line, area.width);
     } else if let Some(notice) = app.notice() {
         let (word, style) = match notice.level {
@@ -29,6 +36,18 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
         }
         let line = Line::from(vec![Span::styled(word, style), Span::styled(text, style)]);
         buffer.set_line(area.x + 1, area.y, &fit(&line, width), area.width);
+    } else if app.overlay.is_some() {
+        // Its keys stand on its border, and no other acts.
+    } else if app.state().typing() {
+        let fixed = app.keymap.shown(Action::Quit);
+        let keys = app.state().typing_keys().iter().copied();
+        let line = Line::from_iter(keys.chain([(fixed.as_str(), "quit")]).flat_map(|(key, word)| {
+            [
+                Span::styled(format!(" {key} "), app.theme.accent),
+                Span::styled(format!("{word} "), app.theme.text),
+            ]
+        }));
+        buffer.set_line(area.x, area.y, &fit(&line, usize::from(area.width)), area.width);
     } else {
         keys(app, area, buffer);
     }
@@ -37,14 +56,14 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
 /// The keys of this tab, and on the right those that hold everywhere.
 fn keys(app: &App, area: Rect, buffer: &mut Buffer) {
     let hints = |context: Context| {
-        let shown = specs().filter(move |spec| spec.context == context && spec.hint.is_some());
-        shown.flat_map(|spec| {
+        let here = specs().filter(move |spec| spec.context == context);
+        let shown = here.filter_map(|spec| Some((spec, spec.action.word(app)?)));
+        shown.flat_map(|(spec, hint)| {
             let possible = spec.action.enabled(app).is_ok();
             let (key, word) = match possible {
                 true => (app.theme.accent, app.theme.text),
                 false => (app.theme.disabled, app.theme.disabled),
             };
-            let hint = spec.hint.unwrap_or_default();
             [
                 Span::styled(format!(" {} ", app.keymap.shown(spec.action)), key),
                 Span::styled(format!("{hint} "), word),

@@ -9,6 +9,7 @@ use crate::tui::app::{App, Level};
 use crate::tui::keymap::Key;
 use crate::tui::overlay::{Commands, Confirm, Messages, Overlay, Page};
 use crate::tui::text::{shorten, wrap};
+use crate::tui::view::rule;
 use crate::tui::widgets::popup::popup;
 use crate::tui::widgets::table::{self, Column};
 
@@ -24,30 +25,51 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
 }
 
 const COMMAND_COLUMNS: [Column; 4] = [
-    Column::text("Key", 9, 0),
-    Column::growing("What", 40),
-    Column::text("Where", 15, 2),
-    Column::text("Name in keys.yaml", 17, 1),
+    Column::text("Key", 13, 0),
+    Column::growing("What", 44),
+    Column::text("Where", 15, 1),
+    Column::text("Name in keys.yaml", 19, 2),
 ];
 
 fn draw_commands(app: &App, commands: &Commands, area: Rect, buffer: &mut Buffer) {
     let found = commands.found(app);
     let keys = "type to search · Enter runs · Esc closes";
-    let inner = popup(area, buffer, &app.theme, (100, 34), commands.title, keys);
+    let inner = popup(area, buffer, &app.theme, (112, 36), commands.title, keys);
     if inner.height < 4 {
         return;
     }
     buffer.set_string(inner.x, inner.y, "› ", app.theme.accent);
     let input = Rect { x: inner.x + 2, width: inner.width - 2, height: 1, ..inner };
     commands.input.draw(input, buffer, &app.theme);
-    let list = Rect { y: inner.y + 1, height: inner.height - 1, ..inner };
+    let below = if inner.height >= 12 { 4 } else { 0 };
+    let list = Rect { y: inner.y + 1, height: inner.height - 1 - below, ..inner };
     if found.is_empty() {
-        buffer.set_stringn(list.x, list.y + 1, "nothing fits", usize::from(list.width), app.theme.dim);
+        let text = "nothing fits; fewer words find more";
+        buffer.set_stringn(list.x, list.y + 1, text, usize::from(list.width), app.theme.dim);
         return;
+    }
+    if let (true, Some(spec)) = (below > 0, found.get(commands.table.selected())) {
+        draw_command(app, spec, Rect { y: list.bottom(), height: below, ..inner }, buffer);
     }
     table::draw(list, buffer, &app.theme, &COMMAND_COLUMNS, &commands.table, |at| {
         found.get(at).map(|spec| command_row(app, spec)).unwrap_or_default()
     });
+}
+
+/// All of what a row has no room for: why it can't be done, and its name; below, how images are shown.
+fn draw_command(app: &App, spec: &Spec, area: Rect, buffer: &mut Buffer) {
+    let width = usize::from(area.width);
+    rule(app, Rect { height: 1, ..area }, buffer);
+    let (text, style) = match spec.action.enabled(app) {
+        Ok(()) => (format!("{}; its name in keys.yaml is {}", spec.description, spec.id), app.theme.text),
+        Err(why) => (format!("{}: {why}", spec.description), app.theme.warning),
+    };
+    for (y, line) in (area.y + 1..area.y + 3).zip(wrap(&text, width)) {
+        buffer.set_stringn(area.x, y, line, width, style);
+    }
+    let decision = &app.images.decision;
+    let images = shorten(&format!("images: {}, since {}", decision.protocol, decision.reason), width);
+    buffer.set_stringn(area.x, area.y + 3, images, width, app.theme.dim);
 }
 
 fn command_row(app: &App, spec: &Spec) -> Vec<Line<'static>> {

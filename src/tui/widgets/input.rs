@@ -29,6 +29,10 @@ pub struct FilterLine {
 }
 
 impl FilterLine {
+    /// The keys that act while it is typed, with a word each.
+    pub const KEYS: &'static [(&'static str, &'static str)] =
+        &[("Enter", "keep the filter"), ("Esc", "take it away"), ("↑ ↓", "rows")];
+
     /// What stands there.
     pub fn text(&self) -> &str {
         self.input.text()

@@ -207,6 +207,12 @@ pub fn draw(
     if area.height < 2 || area.width < 4 {
         return;
     }
+    // The column that the order comes from stays as long as any other.
+    let mut columns = columns.to_vec();
+    if let Some(column) = state.sort().and_then(|sort| columns.get_mut(sort.column)) {
+        column.leaves = column.leaves.min(1);
+    }
+    let columns = &columns[..];
     let fitting = fitting(columns, area.width);
     let heading = |at: usize| {
         let arrow = match state.sort() {

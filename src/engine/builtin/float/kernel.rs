@@ -4,7 +4,7 @@ use super::super::program::Step;
 use super::super::taps::Taps;
 use super::{FloatConv, FloatOp, Function, Pairing};
 use crate::kernels::{
-    self, FloatDepthwise, FloatGemm, FloatRows, Geometry, Isa, SLACK, Unary, floats, floats_mut,
+    self, FloatDepthwise, FloatGemm, FloatRows, Geometry, Isa, SLACK, Team, Unary, floats, floats_mut,
 };
 use crate::model::graph;
 use crate::model::pb::TensorProto;
@@ -68,6 +68,13 @@ pub(in super::super) fn prepare(
             let (lo, hi) = range.bounds();
             let (weights, bias) = (constant(step, tensors, 0)?, constant(step, tensors, 1)?);
             FloatKernel::Gemm(FloatGemm::pack(isa, *n, 1, *k, &weights, &bias, lo, hi))
+        }
+        FloatOp::Normalize { len, .. } => {
+            let both = constant(step, tensors, 0)?;
+            if both.len() != 2 * len {
+                return Err(format!("step '{}' has {} constants, not 2 · {len}", step.name, both.len()));
+            }
+            FloatKernel::Constant(both)
         }
         FloatOp::Binary { .. } if step.inputs.len() == 1 => {
             FloatKernel::Constant(constant(step, tensors, 0)?)
@@ -137,9 +144,9 @@ pub(in super::super) fn run(op: &FloatOp, kernel: &FloatKernel, isa: Isa, inputs
     let (x, out) = (floats(inputs[0]), floats_mut(out));
     let second = inputs.get(1).map(|x| floats(x));
     match (op, kernel) {
-        (FloatOp::Conv(conv), _) => run_conv(conv, kernel, x, second, out),
+        (FloatOp::Conv(conv), _) => run_conv(None, conv, kernel, x, second, out),
         (FloatOp::Gemm { m, k, n, .. }, FloatKernel::Gemm(weights)) => {
-            weights.run(x, FloatRows::Strided(*k), *m, out, *n, second);
+            weights.run(None, x, FloatRows::Strided(*k), *m, out, *n, second);
         }
         (FloatOp::Binary { op, pairing, range }, kernel) => {
             let other = match kernel {
@@ -177,6 +184,10 @@ pub(in super::super) fn run(op: &FloatOp, kernel: &FloatKernel, isa: Isa, inputs
         }
         (FloatOp::RowMeans { rows, len }, _) => {
             kernels::row_means(isa, &x[..rows * len], *len, &mut out[..*rows]);
+        }
+        (FloatOp::Normalize { rows, len, epsilon }, FloatKernel::Constant(both)) => {
+            let ((weights, bias), total) = (both.split_at(*len), rows * len);
+            kernels::normalize(isa, &x[..total], *epsilon, weights, bias, &mut out[..total]);
         }
         (FloatOp::Unary { len, function }, _) => {
             let function = match function {
@@ -218,12 +229,19 @@ pub(in super::super) fn run(op: &FloatOp, kernel: &FloatKernel, isa: Isa, inputs
     }
 }
 
-fn run_conv(conv: &FloatConv, kernel: &FloatKernel, x: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
+pub(super) fn run_conv(
+    team: Option<&Team>,
+    conv: &FloatConv,
+    kernel: &FloatKernel,
+    x: &[f32],
+    residual: Option<&[f32]>,
+    out: &mut [f32],
+) {
     let (stride, pixels) = (conv.out_stride, conv.window.out_pixels());
     match kernel {
         FloatKernel::Gemm(weights) => {
             let rows = FloatRows::Strided(conv.in_channels);
-            weights.run(x, rows, conv.batch * pixels, &mut out[conv.out_offset..], stride, residual);
+            weights.run(team, x, rows, conv.batch * pixels, &mut out[conv.out_offset..], stride, residual);
         }
         FloatKernel::Depthwise { weights, geometry } => {
             per_image(conv.batch, geometry, conv.in_channels, x, out, |x, geometry, out| {
@@ -239,7 +257,7 @@ fn run_conv(conv: &FloatConv, kernel: &FloatKernel, x: &[f32], residual: Option<
                     let rows = FloatRows::Indirect { offsets, pad_row };
                     let residual = residual.map(|r| &r[first..]);
                     let x = &x[image * in_len + g * group_in..];
-                    weights.run(x, rows, pixels, &mut out[first..], stride, residual);
+                    weights.run(team, x, rows, pixels, &mut out[first..], stride, residual);
                 }
             }
         }

@@ -125,6 +125,12 @@ pub(crate) enum FloatOp {
         rows: usize,
         len: usize,
     },
+    /// Each row by its mean and deviation; constants: f32 `[2][len]`, what the results are multiplied by and what is added.
+    Normalize {
+        rows: usize,
+        len: usize,
+        epsilon: f32,
+    },
     /// Two operands; the second is a constant (f32, as many as meet the first) if the step has one input.
     Binary {
         op: Binary,
@@ -195,7 +201,8 @@ impl FloatOp {
             FloatOp::MatMul(products) => products.count() * products.m * products.n,
             FloatOp::Softmax { total, .. } => *total,
             FloatOp::RowMeans { rows, .. } => *rows,
-            FloatOp::Binary { pairing: Pairing::Rows { rows, len, .. }, .. } => rows * len,
+            FloatOp::Normalize { rows, len, .. }
+            | FloatOp::Binary { pairing: Pairing::Rows { rows, len, .. }, .. } => rows * len,
             FloatOp::Binary { pairing: Pairing::Same { len }, .. } => *len,
             FloatOp::Binary { pairing: Pairing::Channels { batch, pixels, channels, .. }, .. } => {
                 batch * pixels * channels

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::float::FloatOp;
-use super::super::program::{Operand, OutputPort, Program, Stem, Step, StepOp, Window};
+use super::super::program::{Operand, OutputPort, Program, Stem, Step, StepOp, Sum, Window, stem_pixel};
 use super::qdq::Qdq;
 use super::{Draft, Fate, ISLAND, float};
 use crate::model::pb::attribute_proto::AttributeType;
@@ -118,10 +118,12 @@ impl Island {
         let mut island =
             Island { program, constants: vec![], inputs: vec![], outputs: vec![], buffer_of: HashMap::new() };
         let joined = concatenated_in_place(&mut drafts, &is_outside);
+        add_in_stores(&mut drafts, &is_outside);
         for draft in drafts {
             island.push(qdq, draft, &joined, &is_outside);
         }
         island.program.inputs = island.inputs.len();
+        write_to_ports(&mut island.program);
         island
     }
 
@@ -253,6 +255,89 @@ impl Island {
     }
 }
 
+/// Results that stay in the first-level caches are added faster by a step of their own.
+const LEAST_SUM_BYTES: usize = 128 * 1024;
+
+/// Lets convolutions whose results are only added to something add it themselves, where the sum was: the other operand
+/// exists by then.
+fn add_in_stores(drafts: &mut Vec<Draft>, is_outside: &dyn Fn(&str) -> bool) {
+    let mut at = 0;
+    while at < drafts.len() {
+        at += 1;
+        let StepOp::Add { len, a, b, out, lo, hi } = drafts[at - 1].op else { continue };
+        if len < LEAST_SUM_BYTES {
+            continue;
+        }
+        let [first, second] = &drafts[at - 1].inputs[..] else { continue };
+        let of_sum = [first.clone(), second.clone()];
+        let convolution = |side: usize| {
+            let tensor = &of_sum[side];
+            let is_alone = drafts.iter().flat_map(|d| &d.inputs).filter(|i| *i == tensor).count() == 1;
+            let position = drafts[..at - 1].iter().position(|d| d.output == *tensor)?;
+            let fits = match &drafts[position].op {
+                StepOp::Conv(conv) => {
+                    conv.store.is_some()
+                        && conv.sum.is_none()
+                        && !conv.is_depthwise()
+                        && conv.out_stride == conv.out_channels
+                }
+                _ => false,
+            };
+            (is_alone && fits && !is_outside(tensor)).then_some((position, side))
+        };
+        // The later of two: what it reads is still in the cache.
+        let Some((position, side)) = [0, 1].into_iter().filter_map(convolution).max() else { continue };
+        let sum = drafts.remove(at - 1);
+        let mut draft = drafts.remove(position);
+        if let StepOp::Conv(conv) = &mut draft.op {
+            conv.sum = Some(Sum { a, b, out, lo, hi, residual_first: side == 1 });
+        }
+        draft.inputs.push(of_sum[1 - side].clone());
+        draft.output = sum.output;
+        drafts.insert(at - 2, draft);
+        at -= 1;
+    }
+}
+
+/// Lets the steps before exports that change nothing write to the ports themselves.
+fn write_to_ports(program: &mut Program) {
+    let exported = |step: &Step| match (&step.op, &step.inputs[..]) {
+        (StepOp::Float(FloatOp::Export { channels, pixels, .. }), [Operand::Buffer(buffer)])
+            if *channels == 1 || *pixels == 1 =>
+        {
+            Some(*buffer)
+        }
+        _ => None,
+    };
+    let mut at = 0;
+    while at < program.steps.len() {
+        at += 1;
+        let Some(buffer) = exported(&program.steps[at - 1]) else { continue };
+        let operand = Operand::Buffer(buffer);
+        let readers = program.steps.iter().filter(|step| step.inputs.contains(&operand)).count();
+        let mut writers = program.steps.iter_mut().filter(|step| step.output == operand);
+        let (Some(writer), None) = (writers.next(), writers.next()) else { continue };
+        // What joins buffers, or begins with a port, runs otherwise; a convolution may write into a concatenation.
+        let fits = match &writer.op {
+            StepOp::Float(FloatOp::Concat { .. } | FloatOp::Import { .. }) => false,
+            StepOp::Float(FloatOp::Conv(conv)) => conv.out_stride == conv.out_channels,
+            StepOp::Float(_) => true,
+            _ => false,
+        };
+        let is_stored = program.stores.iter().any(|(stored, _)| *stored == buffer);
+        if fits && readers == 1 && !is_stored {
+            at -= 1;
+            // Found above; the borrow of the writer has to end before the export goes.
+            let port = program.steps[at].output;
+            if let Some(writer) = program.steps.iter_mut().find(|step| step.output == operand) {
+                writer.output = port;
+            }
+            program.steps.remove(at);
+            program.buffers[buffer] = 0;
+        }
+    }
+}
+
 /// Bytes that a step writes.
 fn output_len(op: &StepOp) -> usize {
     let element = if op.leaves() { size_of::<f32>() } else { 1 };
@@ -261,9 +346,9 @@ fn output_len(op: &StepOp) -> usize {
         StepOp::Quantize { batch, channels, height, width, stem: None, .. } => {
             batch * channels * height * width
         }
-        StepOp::Quantize { batch, height, width, stem: Some(stem), .. } => {
+        StepOp::Quantize { batch, channels, height, width, stem: Some(stem), .. } => {
             let [top, left, bottom, right] = stem.pad;
-            batch * (height + top + bottom) * (width + left + right) * 4
+            batch * (height + top + bottom) * (width + left + right) * stem_pixel(*channels)
         }
         StepOp::Conv(conv) => {
             let element = if conv.store.is_some() { 1 } else { size_of::<f32>() };

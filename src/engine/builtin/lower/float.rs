@@ -165,18 +165,30 @@ pub(super) fn step(qdq: &Qdq, node: &NodeProto, region: &HashSet<usize>) -> Resu
             draft.inputs.push(residual);
         }
     }
-    if let Some((product, bias)) = biased(qdq, last).and_then(|(x, bias)| Some((alone(x)?, bias))) {
+    if let Some((product, bias)) = by_channel(qdq, last, "Add").and_then(|(x, bias)| Some((alone(x)?, bias)))
+    {
         draft = with_bias(qdq, product, &bias).unwrap_or(draft);
+    }
+    let mut before = last;
+    while moving::is_view(before)
+        && let Some(earlier) = alone(&before.input[0])
+    {
+        before = earlier;
+    }
+    if moving::is_view(last) && before.op_type == "MatMul" {
+        draft = rows::moved_products(qdq, before, last).unwrap_or(draft);
     }
     draft.output = inside(&node.output[0]);
     limit(&mut draft.op, range);
     Ok(draft)
 }
 
-/// The operand that an Add gives a constant for each channel, and the constants.
-fn biased<'n>(qdq: &Qdq, node: &'n NodeProto) -> Option<(&'n str, Vec<f32>)> {
-    let (x, values) = match (node.op_type.as_str(), &node.input[..]) {
-        ("Add", [a, b]) => constant(qdq, b).map(|v| (a, v)).or_else(|| Some((b, constant(qdq, a)?)))?,
+/// The operand that an Add or Mul, as `op` says, gives a constant for each channel, and the constants.
+pub(super) fn by_channel<'n>(qdq: &Qdq, node: &'n NodeProto, op: &str) -> Option<(&'n str, Vec<f32>)> {
+    let (x, values) = match &node.input[..] {
+        [a, b] if node.op_type == op => {
+            constant(qdq, b).map(|v| (a, v)).or_else(|| Some((b, constant(qdq, a)?)))?
+        }
         _ => return None,
     };
     let out = qdq.shape(&node.output[0]).ok()?;
@@ -280,6 +292,9 @@ fn step_of(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
         let len = qdq.shape(&node.input[0])?.iter().product();
         return Ok(draft(node, 1, FloatOp::Unary { len, function }, vec![]));
     }
+    if let Some(draft) = rows::normalization(qdq, node) {
+        return Ok(draft);
+    }
     match node.op_type.as_str() {
         "Conv" => float_conv(qdq, node),
         "MatMul" if node.input.get(1).is_some_and(|b| qdq.initializer(b).is_none()) => {
@@ -380,7 +395,7 @@ fn float_conv(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
     }
     let window = conv::window(node, [kh, kw], in_shape, out_shape)?;
     let bias = bias(qdq, node, out_channels)?;
-    let values: Vec<f32> = weights.iter().copied().collect();
+    let values = graph::in_order(&weights);
     let batch = in_shape[0];
     let op = FloatOp::Conv(FloatConv {
         batch,
@@ -416,7 +431,7 @@ fn gemm(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
         return Err(format!("its weights {:?} do not fit its input {in_shape:?}", weights.shape()));
     }
     let m = in_shape.iter().product::<usize>() / k;
-    let values: Vec<f32> = weights.iter().copied().collect();
+    let values = graph::in_order(&weights);
     let bias = bias(qdq, node, n)?;
     let constants = vec![graph::tensor("weights", &[n, k], &values), graph::tensor("bias", &[n], &bias)];
     let op = FloatOp::Gemm { m, k, n, range: Range::new(UNLIMITED) };
@@ -450,7 +465,7 @@ fn binary(qdq: &Qdq, node: &NodeProto, op: Binary) -> Result<Draft, Reason> {
             if qdq.shape(other)? != out || out.len() == 4 || (swapped && !commutes) {
                 return Err("it broadcasts a constant".into());
             }
-            let all: Vec<f32> = values.iter().copied().collect();
+            let all = graph::in_order(&values);
             let constant = graph::tensor("operand", &[all.len()], &all);
             return Ok(step(x, None, Pairing::Same { len: all.len() }, vec![constant]));
         };

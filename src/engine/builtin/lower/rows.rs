@@ -1,9 +1,10 @@
 //! FP32 operators over whole rows, and products of two activations: what attention and normalization need.
 
 use super::super::float::FloatOp;
+use super::super::program::StepOp;
 use super::Draft;
 use super::elementwise::memory_strides;
-use super::float::{draft, inside};
+use super::float::{by_channel, draft, inside};
 use super::moving::{self, View};
 use super::qdq::{Qdq, Reason};
 use crate::kernels::{Attention, Products};
@@ -56,6 +57,79 @@ pub(super) fn row_means(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
     Ok(draft(node, 1, FloatOp::RowMeans { rows: total / len, len }, vec![]))
 }
 
+/// Layer normalization that ends in `node`: an operator of its own, or `(x − mean) / √(variance + ε)` with or without
+/// factors and a bias for each channel.
+pub(super) fn normalization(qdq: &Qdq, node: &NodeProto) -> Option<Draft> {
+    let (x, epsilon, weights, bias) = match node.op_type.as_str() {
+        "LayerNormalization" => whole_normalization(qdq, node)?,
+        "Add" | "Mul" | "Div" => spelled_normalization(qdq, node)?,
+        _ => return None,
+    };
+    let shape = qdq.shape(x).ok().filter(|shape| shape.len() != 4 && !shape.contains(&0))?;
+    let (len, total) = (*shape.last()?, shape.iter().product::<usize>());
+    let weights = weights.unwrap_or_else(|| vec![1.0; len]);
+    let bias = bias.unwrap_or_else(|| vec![0.0; len]);
+    if (weights.len(), bias.len()) != (len, len) || !epsilon.is_finite() || epsilon < 0.0 {
+        return None;
+    }
+    let constants = graph::tensor("factors", &[2, len], &[weights, bias].concat());
+    let op = FloatOp::Normalize { rows: total / len, len, epsilon };
+    let kind = "LayerNormalization".into();
+    Some(Draft { kind, inputs: vec![inside(x)], ..draft(node, 0, op, vec![constants]) })
+}
+
+/// What is normalized, ε, factors and bias.
+type Normalization<'n> = (&'n str, f32, Option<Vec<f32>>, Option<Vec<f32>>);
+
+fn whole_normalization<'n>(qdq: &Qdq<'n>, node: &'n NodeProto) -> Option<Normalization<'n>> {
+    let axis = graph::attr_int(node, "axis").unwrap_or(-1);
+    let rank = qdq.shape(&node.input[0]).ok()?.len() as i64;
+    let values = |at: usize| match node.input.get(at).filter(|name| !name.is_empty()) {
+        Some(name) => {
+            let values = qdq.initializer(name).and_then(graph::to_array::<f32>)?;
+            Some(Some(values.iter().copied().collect::<Vec<f32>>()))
+        }
+        None => Some(None),
+    };
+    let is_one_result = node.output.iter().filter(|output| !output.is_empty()).count() == 1;
+    let is_last = axis == -1 || axis + 1 == rank;
+    let epsilon = graph::attr_float(node, "epsilon").unwrap_or(1e-5);
+    (is_last && is_one_result).then_some((node.input[0].as_str(), epsilon, values(1)?, values(2)?))
+}
+
+fn spelled_normalization<'n>(qdq: &Qdq<'n>, node: &'n NodeProto) -> Option<Normalization<'n>> {
+    let mean_of = |tensor: &str| -> Option<&'n str> {
+        let mean = qdq.producer(tensor).filter(|n| n.op_type == "ReduceMean")?;
+        let keeps = graph::attr_int(mean, "keepdims").unwrap_or(1) != 0;
+        (keeps && row_means(qdq, mean).is_ok()).then_some(mean.input[0].as_str())
+    };
+    let (mut last, mut weights, mut bias) = (node, None, None);
+    if let Some((x, values)) = by_channel(qdq, last, "Add") {
+        (last, bias) = (qdq.producer(x)?, Some(values));
+    }
+    if let Some((x, values)) = by_channel(qdq, last, "Mul") {
+        (last, weights) = (qdq.producer(x)?, Some(values));
+    }
+    let [centred, deviation] = &last.input[..] else { return None };
+    let root = qdq.producer(deviation).filter(|n| n.op_type == "Sqrt" && last.op_type == "Div")?;
+    let shifted = qdq.producer(&root.input[0]).filter(|n| n.op_type == "Add")?;
+    let [variance, epsilon] = &shifted.input[..] else { return None };
+    let (variance, epsilon) = match (qdq.scalar(epsilon), qdq.scalar(variance)) {
+        (Some(value), _) => (variance, value),
+        (None, Some(value)) => (epsilon, value),
+        (None, None) => return None,
+    };
+    let squares = qdq.producer(mean_of(variance)?)?;
+    let is_square = match (squares.op_type.as_str(), &squares.input[..]) {
+        ("Mul", [a, b]) => a == centred && b == centred,
+        ("Pow", [a, power]) => a == centred && qdq.scalar(power) == Some(2.0),
+        _ => false,
+    };
+    let subtraction = qdq.producer(centred).filter(|n| n.op_type == "Sub" && is_square)?;
+    let [x, mean] = &subtraction.input[..] else { return None };
+    (mean_of(mean)? == x).then_some((x.as_str(), epsilon, weights, bias))
+}
+
 /// MatMul of two activations, with the scores before it where it ends an attention.
 pub(super) fn matmul(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
     let (inputs, values) = products(qdq, node)?;
@@ -68,6 +142,31 @@ pub(super) fn matmul(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
         return Ok(Draft { kind, macs, inputs, ..draft(node, 0, op, vec![]) });
     }
     Ok(Draft { macs: of(&values), inputs, ..draft(node, 0, FloatOp::MatMul(values), vec![]) })
+}
+
+/// Products of two activations, by `node`, that go where the movement ending in `moved` would bring them; `None` where
+/// an axis of theirs is not one there.
+pub(super) fn moved_products(qdq: &Qdq, node: &NodeProto, moved: &NodeProto) -> Option<Draft> {
+    let (source, view) = moving::moved_float(qdq, moved, &moved.output[0]).ok()?;
+    let copying = view.copying(None);
+    let mut draft = matmul(qdq, node).ok().filter(|_| source == node.output[0])?;
+    let products = match &mut draft.op {
+        StepOp::Float(FloatOp::MatMul(products)) => products,
+        StepOp::Float(FloatOp::Attention(attention)) => &mut attention.values,
+        _ => return None,
+    };
+    let place = |count: usize, step: usize| match count {
+        1 => Some(0),
+        _ => copying.dims.iter().find(|d| (d.count, d.from) == (count, step)).map(|d| d.to),
+    };
+    let out = [place(products.m, products.out[0])?, place(products.n, products.out[1])?];
+    let outer =
+        products.outer.iter().map(|(count, [a, b, out])| Some((*count, [*a, *b, place(*count, *out)?])));
+    let outer = outer.collect::<Option<Vec<_>>>()?;
+    let total: usize = outer.iter().map(|(count, _)| count).product::<usize>() * products.m * products.n;
+    let is_whole = copying.len == total && copying.dims.iter().map(|d| d.count).product::<usize>() == total;
+    (products.outer, products.out) = (outer, out);
+    is_whole.then_some(draft)
 }
 
 /// The scores behind the shares that `node` multiplies by values, if nothing else reads them: queries and keys, their

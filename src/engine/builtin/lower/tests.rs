@@ -26,7 +26,7 @@ fn noise(len: usize, seed: u64) -> impl Iterator<Item = f32> {
 }
 
 /// A QDQ graph under construction; tensors are named by the caller.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Graph {
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
@@ -187,6 +187,35 @@ fn a_chain_with_residual_concat_pool_and_head_fuses_whole() {
     let w = g.weights("w", &[5, 10]);
     g.node(with_int(node("Gemm", "head", &[&flat, &w], &["y"]), "transB", 1));
     assert_eq!(check(&g.model(shape, &["y"]), shape), []);
+}
+
+#[test]
+fn convolutions_add_large_residuals_as_they_store() {
+    // 64 × 64 × 40 bytes: more than the first-level caches hold.
+    let shape = [1, 3, 64, 64];
+    for swapped in [false, true] {
+        let mut g = Graph::default();
+        let x = g.quantize("x", 0.03, 128);
+        let stem = g.conv("stem", &x, 3, 40, 1);
+        let stem = g.quantize(&stem, STEP, 120);
+        let wide = g.conv("wide", &stem, 40, 40, 1);
+        let wide = g.quantize(&wide, 0.06, 101);
+        let operands = if swapped { [&*wide, &*stem] } else { [&*stem, &*wide] };
+        g.node(node("Add", "add", &operands, &["sum"]));
+        g.node(node("Relu", "relu", &["sum"], &["positive"]));
+        let sum = g.quantize("positive", STEP, 4);
+        let run = |model: &Model| {
+            let session = Builtin.load(model, &LoadOptions::default()).unwrap();
+            let results = session.spawn().unwrap().run(&[Value::from(input(shape))]).unwrap();
+            (steps(model), results[0].as_slice().to_vec())
+        };
+        // What is read elsewhere, too, is stored, and added by a step of its own.
+        let (fused, apart) = (run(&g.clone().model(shape, &[&sum])), run(&g.model(shape, &[&sum, &wide])));
+        assert_eq!(fused.0, ["Quantize", "Conv", "Conv", "Dequantize"]);
+        assert_eq!(apart.0, ["Quantize", "Conv", "Conv", "Dequantize", "Add", "Dequantize"]);
+        assert!(fused.1 == apart.1);
+        assert!(fused.1.iter().any(|y| *y > 1.0), "there is something to compare");
+    }
 }
 
 #[test]

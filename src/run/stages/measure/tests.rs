@@ -128,8 +128,6 @@ fn twice_the_batch_is_tried_where_throughput_grew_within_the_limit() {
 
 #[test]
 fn results_of_another_library_are_not_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("performance.json");
     let record = |version: &str| EngineRecord {
         engine: EngineName::Openvino,
         version: Some(version.into()),
@@ -143,9 +141,9 @@ fn results_of_another_library_are_not_kept() {
         complete: true,
         ..Performance::default()
     };
-    std::fs::write(&file, serde_json::to_vec(&earlier).unwrap()).unwrap();
     let fresh = Performance { host: earlier.host.clone(), ..Performance::default() };
-    let complete = |version: &str| kept(&file, fresh.clone(), &|_| Some(record(version))).complete;
+    let complete =
+        |version: &str| kept(Some(earlier.clone()), fresh.clone(), &|_| Some(record(version))).complete;
     assert!(complete("2025.1"));
     assert!(!complete("2026.4"));
 }

@@ -1,5 +1,6 @@
 //! What the Optimize tab does outside of the loop.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -155,7 +156,9 @@ fn start(
     wait: bool,
 ) -> Result<(PathBuf, String), String> {
     let plan = plan(project, options)?;
-    let variant = workspace.new_variant(project, &options.name).map_err(|error| error.to_string())?;
+    let known = workspace.project(&project.id).map_err(|error| error.to_string())?;
+    let name = free_name(&options.name, known.variants.iter().map(|variant| variant.name.as_str()));
+    let variant = workspace.new_variant(project, &name).map_err(|error| error.to_string())?;
     let directory = variant.path.clone();
     let begun = if wait {
         let plan = Plan { output: directory.clone(), ..plan };
@@ -181,6 +184,13 @@ fn start(
     }
 }
 
+/// The name, with a number behind it where others have it already.
+fn free_name<'a>(name: &str, taken: impl Iterator<Item = &'a str>) -> String {
+    let taken: BTreeSet<&str> = taken.collect();
+    let numbered = |number: usize| if number == 1 { name.to_string() } else { format!("{name} {number}") };
+    (1..).map(numbered).find(|name| !taken.contains(name.as_str())).unwrap_or_default()
+}
+
 /// Writes into the folder that calib8 was started in, under a name that is free.
 fn write(project: &Project, options: &OptimizeOptions) -> Result<String, String> {
     let plan = plan(project, options)?;
@@ -203,4 +213,17 @@ fn log(directory: &Path) -> Result<Page, String> {
     let lines: Vec<&str> = text.lines().collect();
     let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
     Ok(Page::new(path.display().to_string(), &end).at_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_others_have_gets_a_number() {
+        let named = |taken: &[&str]| free_name("int8 mixed", taken.iter().copied());
+        assert_eq!(named(&["int8"]), "int8 mixed");
+        assert_eq!(named(&["int8 mixed", "int8 mixed 3"]), "int8 mixed 2");
+        assert_eq!(named(&["int8 mixed", "int8 mixed 2"]), "int8 mixed 3");
+    }
 }

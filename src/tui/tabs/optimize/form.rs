@@ -92,9 +92,7 @@ impl Field {
             (Field::Method, _) => {
                 "tries presets and ranges on a part of the calibration images, keeps the best"
             }
-            (Field::MaxDrop, _) => {
-                "percentage points, for AccuracyAware: of top-1 with labels, of agreement without"
-            }
+            (Field::MaxDrop, _) => "how much may be lost: of top-1 where there are labels, else of agreement",
             (Field::Preset, 0) => "any zero point: often more accurate where activations can be negative",
             (Field::Preset, _) => "zero point 0 or 128: symmetric, as some other runtimes prefer it",
             (Field::Range, 0) => "the part of min-max with the least squared error of rounding and clipping",
@@ -186,9 +184,21 @@ impl Form {
         self.inputs[at(field)] = TextInput::new(text);
     }
 
+    /// Why a field does nothing beside what else was chosen; `None` if it does.
+    pub fn idle(&self, field: Field) -> Option<&'static str> {
+        match (field, self.choice(Field::Method)) {
+            (Field::MaxDrop, method) if method != 1 => Some("only AccuracyAware keeps to a limit"),
+            (Field::Preset | Field::Range, 2) => Some("Auto tries them and chooses"),
+            _ => None,
+        }
+    }
+
     /// Goes to the next choice that is possible; gives the reason if there is none.
     pub fn turn(&mut self, forward: bool) -> Result<(), &'static str> {
         let field = self.here();
+        if let Some(why) = self.idle(field) {
+            return Err(why);
+        }
         let choices = field.choices();
         let count = choices.len();
         if count == 0 {

@@ -1,5 +1,6 @@
 //! The Optimize tab: the form, and the run that it starts.
 
+mod action;
 mod effect;
 mod form;
 pub mod view;
@@ -8,14 +9,12 @@ use std::path::PathBuf;
 
 use crossterm::event::KeyCode;
 
+pub use action::{ACTIONS, Action, perform};
 pub use effect::{Effect, Estimate, execute};
 pub use form::{Field, Form};
 
-use super::{TabState, projects};
-use crate::project::workspace::Project;
-use crate::run::plan::OptimizeOptions;
-use crate::run::status::Standing;
-use crate::tui::action::{Move, Reason, Spec, on_tab};
+use super::TabState;
+use crate::tui::action::{Move, Reason};
 use crate::tui::app::{App, Level, Tab};
 use crate::tui::keymap::Key;
 use crate::tui::message;
@@ -78,6 +77,10 @@ impl TabState for State {
         self.form.is_some() && self.watched.take().is_some()
     }
 
+    fn typing_keys(&self) -> &'static [(&'static str, &'static str)] {
+        &[("Enter", "done"), ("Ctrl-U", "empty it")]
+    }
+
     fn typing(&self) -> bool {
         self.watched.is_none() && self.form.as_ref().is_some_and(|form| form.editing)
     }
@@ -101,6 +104,11 @@ impl TabState for State {
 }
 
 impl State {
+    /// Why the field under the cursor does nothing.
+    fn idle(&self) -> Option<&'static str> {
+        self.form.as_ref().and_then(|form| form.idle(form.here()))
+    }
+
     /// Asks what the run of the form would take; one question at a time, as it costs an inference.
     fn estimate(&mut self) -> Vec<message::Effect> {
         let Some(form) = &self.form else { return Vec::new() };
@@ -117,109 +125,10 @@ impl State {
     }
 }
 
-/// What can be done here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the table below says what each does")]
-pub enum Action {
-    Edit,
-    Previous,
-    Next,
-    Start,
-    Write,
-    Cancel,
-    Background,
-    Log,
-}
-
-const fn spec(
-    action: Action,
-    id: &'static str,
-    keys: &'static [&'static str],
-    hint: Option<&'static str>,
-    description: &'static str,
-) -> Spec {
-    on_tab(Tab::Optimize, crate::tui::action::Action::Optimize(action), id, keys, hint, description)
-}
-
-/// The tab's part of the table of actions.
-pub const ACTIONS: &[Spec] = &[
-    spec(
-        Action::Start,
-        "run",
-        &["r"],
-        Some("run"),
-        "start the run of the form, or go on with an interrupted one",
-    ),
-    spec(
-        Action::Edit,
-        "edit",
-        &["enter"],
-        Some("edit"),
-        "edit the field under the cursor, or take the next choice",
-    ),
-    spec(Action::Next, "next-choice", &["right", "l", "space"], Some("choose"), "take the next choice"),
-    spec(Action::Previous, "previous-choice", &["left", "h"], None, "take the choice before"),
-    spec(
-        Action::Write,
-        "write-yaml",
-        &["w"],
-        Some("write YAML"),
-        "write the form as a run file into this folder",
-    ),
-    spec(
-        Action::Cancel,
-        "cancel",
-        &["c"],
-        Some("cancel"),
-        "stop the run; what is done stays, r goes on with it",
-    ),
-    spec(
-        Action::Background,
-        "background",
-        &["b"],
-        Some("background"),
-        "leave the run at work and go back to the form",
-    ),
-    spec(Action::Log, "log", &["L"], Some("log"), "show the log of the run"),
-];
-
 /// The run that is watched.
 pub fn watched(app: &App) -> Option<&VariantEntry> {
     let directory = app.optimize.watched.as_ref()?;
     app.snapshot.variant(directory).map(|(_, variant)| variant)
-}
-
-impl Action {
-    /// Whether it can be done now.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn enabled(self, app: &App) -> Result<(), Reason> {
-        let no = |reason: &'static str| Err(Reason::Borrowed(reason));
-        let form = app.optimize.form.is_some();
-        match (self, watched(app)) {
-            (Action::Edit | Action::Previous | Action::Next | Action::Write, Some(_)) => {
-                no("a run is shown; b goes back to the form")
-            }
-            (Action::Edit | Action::Previous | Action::Next | Action::Write | Action::Start, None) => {
-                match &app.optimize.estimate {
-                    _ if !form => no("no project is chosen; choose one in Projects"),
-                    Estimated::Fails(_) if matches!(self, Action::Start | Action::Write) => {
-                        no("the form has a mistake, which is said below it")
-                    }
-                    _ => Ok(()),
-                }
-            }
-            (Action::Start, Some(run)) => match run.standing {
-                Standing::Interrupted | Standing::Failed | Standing::Waiting => Ok(()),
-                Standing::Running => no("it is at work"),
-                Standing::Finished(_) => no("it is finished; b goes back to the form"),
-            },
-            (Action::Cancel | Action::Background | Action::Log, None) => no("no run is shown"),
-            (Action::Cancel, Some(run)) if run.standing != Standing::Running => no("it is not at work"),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// What effects answer.
@@ -302,6 +211,11 @@ pub fn open_form(app: &mut App, project: &str) -> Vec<message::Effect> {
     vec![message::Effect::Optimize(Effect::FindCalibration { project: project.to_string(), dataset })]
 }
 
+/// Whether there is neither a form nor a run to show.
+pub fn is_empty(app: &App) -> bool {
+    app.optimize.form.is_none() && app.optimize.watched.is_none()
+}
+
 /// Shows a run.
 pub fn watch(app: &mut App, directory: PathBuf) -> Vec<message::Effect> {
     app.tab = Tab::Optimize;
@@ -314,61 +228,4 @@ pub fn resume(app: &mut App, directory: PathBuf) -> Vec<message::Effect> {
     let mut effects = watch(app, directory.clone());
     effects.push(message::Effect::Optimize(Effect::Begin(directory)));
     effects
-}
-
-/// Does an action that is enabled.
-pub fn perform(app: &mut App, action: Action) -> Vec<message::Effect> {
-    let effect = |effect| vec![message::Effect::Optimize(effect)];
-    let directory = app.optimize.watched.clone().filter(|_| watched(app).is_some());
-    match (action, directory) {
-        (Action::Start, Some(directory)) => return effect(Effect::Begin(directory)),
-        (Action::Start | Action::Write, None) => {
-            let Some((project, options)) = chosen(app) else { return Vec::new() };
-            let wait = app.snapshot.running().is_some() || app.snapshot.queued().is_some();
-            app.optimize.starting = action == Action::Start;
-            return effect(match action {
-                Action::Start => Effect::Start { project, options, wait },
-                _ => Effect::Write(project, options),
-            });
-        }
-        (Action::Edit, None) => {
-            if let Some(form) = &mut app.optimize.form
-                && form.here().choices().is_empty()
-            {
-                form.editing = true;
-            } else {
-                return perform(app, Action::Next);
-            }
-        }
-        (Action::Next | Action::Previous, None) => {
-            let turned = app.optimize.form.as_mut().map(|form| form.turn(action == Action::Next));
-            match turned {
-                Some(Err(reason)) => app.hint(reason),
-                _ => return app.optimize.estimate(),
-            }
-        }
-        (Action::Cancel, Some(directory)) => return effect(Effect::Cancel(directory)),
-        (Action::Background, Some(_)) => {
-            app.optimize.watched = None;
-            if app.optimize.form.is_none() {
-                app.tab = Tab::Projects;
-                projects::refreshed(app);
-            }
-        }
-        (Action::Log, Some(directory)) => return effect(Effect::Log(directory)),
-        _ => {}
-    }
-    Vec::new()
-}
-
-/// The project and the options of the form, or a word on what is wrong with it.
-fn chosen(app: &mut App) -> Option<(Box<Project>, Box<OptimizeOptions>)> {
-    let form = app.optimize.form.as_ref()?;
-    match form.options() {
-        Ok(options) => Some((Box::new(form.project.clone()), Box::new(options))),
-        Err(text) => {
-            app.hint(text);
-            None
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::{Estimated, Field, Form, watched};
@@ -49,6 +50,19 @@ impl Page<'_> {
     fn gap(&mut self) {
         self.y += 1;
     }
+
+    /// All of the lines, or as many as there is room for and a word on where the others are.
+    fn rest(&mut self, lines: Vec<Line<'_>>, others: &str, style: Style) {
+        let room = usize::from(self.area.bottom().saturating_sub(self.y));
+        let all = lines.len();
+        let shown = if all > room { room.saturating_sub(1) } else { all };
+        for line in lines.into_iter().take(shown) {
+            self.put(line);
+        }
+        if shown < all {
+            self.put(Line::styled(format!("… {} lines more: {others}", all - shown), style));
+        }
+    }
 }
 
 fn inner(area: Rect) -> Rect {
@@ -62,7 +76,9 @@ fn draw_form(app: &App, form: &Form, area: Rect, buffer: &mut Buffer) {
     let width = usize::from(area.width);
     let mut page = Page { area, y: area.y, buffer };
     page.put(Line::styled(format!("{} → INT8", form.project.name), theme.heading));
-    page.gap();
+    if area.height >= 22 {
+        page.gap();
+    }
     for (at, field) in Field::ALL.into_iter().enumerate() {
         if field == Field::ADVANCED {
             if roomy {
@@ -77,7 +93,7 @@ fn draw_form(app: &App, form: &Form, area: Rect, buffer: &mut Buffer) {
         let mark = if here { "▸ " } else { "  " };
         let mut line =
             Line::from(Span::styled(format!("{mark}{:<width$}", field.label(), width = LABEL - 2), style));
-        if field.choices().is_empty() && here && form.editing {
+        if field.choices().is_empty() && here && form.editing && form.idle(field).is_none() {
             let x = area.x + LABEL as u16;
             let input = Rect { x, y: page.y, width: area.right().saturating_sub(x), height: 1 };
             page.put(line);
@@ -91,36 +107,52 @@ fn draw_form(app: &App, form: &Form, area: Rect, buffer: &mut Buffer) {
     }
     page.gap();
     let here = form.here();
-    page.put(Line::styled(format!("  {}", here.explanation(form.choice(here))), theme.dim));
-    page.gap();
-    for line in estimate_lines(app, form, width.saturating_sub(2)) {
-        page.put(line);
+    let explanation = wrap(here.explanation(form.choice(here)), width.saturating_sub(2));
+    // As many rows for each field, so that nothing below moves with the cursor.
+    let rows = if width < 110 { 2 } else { 1 };
+    for at in 0..rows {
+        let line = explanation.get(at).map_or("", String::as_str);
+        page.put(Line::styled(format!("  {line}"), theme.dim));
     }
+    if roomy {
+        page.gap();
+    }
+    let lines = estimate_lines(app, form, width.saturating_sub(2));
+    page.rest(lines, "a taller window has room for them", theme.dim);
 }
 
 fn value(app: &App, form: &Form, field: Field, room: usize) -> Vec<Span<'static>> {
     let theme = &app.theme;
     let choices = field.choices();
+    if let Some(why) = form.idle(field) {
+        return vec![Span::styled(why, theme.disabled)];
+    }
     if choices.is_empty() {
         let text = form.text(field);
         return vec![match (field, text) {
             (Field::Calibration, "") => Span::styled("the judged images themselves", theme.warning),
             (Field::IgnoredNames | Field::IgnoredTypes, "") => Span::styled("nothing", theme.dim),
             (Field::Subset, text) => Span::raw(format!("at most {text} images")),
+            (Field::MaxDrop, "1") => Span::raw("1 percentage point"),
+            (Field::MaxDrop, text) => Span::raw(format!("{text} percentage points")),
             (Field::Seconds, text) => Span::raw(format!("{text} s for each model and setting")),
             (_, text) => Span::raw(shorten_start(text, room)),
         }];
     }
     let chosen = form.choice(field);
-    let spans = choices.iter().enumerate().flat_map(|(at, (name, reason))| {
+    let reason = |reason: &Option<&str>| reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    let long: usize = choices.iter().map(|(name, why)| name.len() + reason(why).len() + 5).sum();
+    let air = if long > room + 3 { "  " } else { "   " };
+    let spans = choices.iter().enumerate().flat_map(|(at, (name, why))| {
         let dot = if at == chosen { "●" } else { "○" };
-        let style = match (at == chosen, reason) {
+        let style = match (at == chosen, why) {
             (true, _) => theme.accent,
             (false, Some(_)) => theme.disabled,
             (false, None) => theme.text,
         };
-        let reason = reason.map(|reason| format!(" {reason}")).unwrap_or_default();
-        [Span::styled(format!("{dot} {name}"), style), Span::styled(format!("{reason}   "), theme.disabled)]
+        let why = reason(why);
+        let air = if at + 1 == choices.len() { "" } else { air };
+        [Span::styled(format!("{dot} {name}"), style), Span::styled(format!("{why}{air}"), theme.disabled)]
     });
     spans.collect()
 }
@@ -136,13 +168,14 @@ fn estimate_lines(app: &App, form: &Form, width: usize) -> Vec<Line<'static>> {
             lines.extend(wrapped.into_iter().map(|line| Line::styled(format!("  {line}"), theme.worse)));
         }
         Estimated::Known(estimate) => {
-            lines.push(Line::raw(format!(
-                "  {} layers become INT8 · about {} · about {} of memory · {:.1} ms per inference now",
+            let text = format!(
+                "{} layers become INT8 · about {} · about {} of memory · {:.1} ms per inference now",
                 estimate.quantized_nodes,
                 duration(estimate.seconds),
                 bytes(estimate.memory_bytes),
                 estimate.parent_ms
-            )));
+            );
+            lines.extend(wrap(&text, width).into_iter().map(|line| Line::raw(format!("  {line}"))));
             lines.push(Line::styled(
                 format!(
                     "  calibrates on {} images, judges by {}{}",
@@ -182,7 +215,15 @@ fn draw_run(app: &App, run: &VariantEntry, area: Rect, buffer: &mut Buffer) {
     page.gap();
     let said: Vec<Line> = match (&run.state.phase, run.standing) {
         (Phase::Failed { message }, Standing::Failed) => {
-            wrap(message, width).into_iter().map(|line| Line::styled(line, theme.worse)).collect()
+            let message = wrap(message, width).into_iter().map(|line| Line::styled(line, theme.worse));
+            let key = |action| app.keymap.shown(crate::tui::action::Action::Optimize(action));
+            let text = format!(
+                "Once that is put right, {} tries again with what is saved; {} shows the log.",
+                key(super::Action::Start),
+                key(super::Action::Log)
+            );
+            let then = wrap(&text, width).into_iter().map(|line| Line::styled(line, theme.dim));
+            message.chain([Line::default()]).chain(then).collect()
         }
         (_, Standing::Running) => {
             let detail = run.state.active().and_then(|stage| stage.detail.clone());
@@ -190,14 +231,20 @@ fn draw_run(app: &App, run: &VariantEntry, area: Rect, buffer: &mut Buffer) {
                 Some(look) => Some(look_line(app, look, width)),
                 None => detail.map(|detail| Line::styled(shorten(&detail, width), theme.dim)),
             };
-            let calm = "It runs on without you: close the terminal, lose the connection, come back.";
-            detail.into_iter().chain([Line::default(), Line::styled(calm, theme.dim)]).collect()
+            let calm = if run.measures() {
+                "It measures: this screen looks at it once a second, so as not to disturb it."
+            } else {
+                "It runs on without you: close the terminal, lose the connection, come back."
+            };
+            let calm = wrap(calm, width).into_iter().map(|line| Line::styled(line, theme.dim));
+            detail.into_iter().chain([Line::default()]).chain(calm).collect()
         }
         (_, Standing::Interrupted) => {
-            vec![Line::styled(
-                "Interrupted. What was done is saved, and r goes on with it: the result is the same.",
-                theme.warning,
-            )]
+            let key = app.keymap.shown(crate::tui::action::Action::Optimize(super::Action::Start));
+            let text = format!(
+                "Interrupted. What was done is saved, and {key} goes on with it: the result is the same."
+            );
+            wrap(&text, width).into_iter().map(|line| Line::styled(line, theme.warning)).collect()
         }
         (_, Standing::Waiting) => {
             vec![Line::raw("Queued: it begins when the run before it ends.")]
@@ -205,17 +252,16 @@ fn draw_run(app: &App, run: &VariantEntry, area: Rect, buffer: &mut Buffer) {
         (_, Standing::Finished(_)) => finished(app, run, width),
         _ => Vec::new(),
     };
-    for line in said {
-        page.put(line);
-    }
+    let mut said = said;
     if !run.state.warnings.is_empty() {
-        page.gap();
+        said.push(Line::default());
     }
     for warning in &run.state.warnings {
-        for line in wrap(&format!("note: {warning}"), width) {
-            page.put(Line::styled(line, theme.warning));
-        }
+        let lines = wrap(&format!("note: {warning}"), width);
+        said.extend(lines.into_iter().map(|line| Line::styled(line, theme.warning)));
     }
+    let log = app.keymap.shown(crate::tui::action::Action::Optimize(super::Action::Log));
+    page.rest(said, &format!("{log} shows the log"), theme.dim);
 }
 
 /// The tensor that was looked at last: the range that was chosen, and how its values lie.
@@ -237,7 +283,7 @@ fn standing(app: &App, run: &VariantEntry) -> Span<'static> {
         Standing::Interrupted => app.theme.warning,
         Standing::Waiting | Standing::Finished(_) => app.theme.dim,
     };
-    Span::styled(run.standing.name(), style)
+    Span::styled(if run.is_queued() { "queued" } else { run.standing.name() }, style)
 }
 
 fn stage_line(

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Msg;
+use super::{Hosts, Msg};
 use crate::measure::Warning;
 use crate::measure::layers::LayerRow;
-use crate::run::launch;
+use crate::project::atomic;
 use crate::run::summary::{PerformanceRow, Speedup};
+use crate::run::{history, launch};
 use crate::tui::app::Level;
 use crate::tui::message::{self, Mailer};
 
@@ -21,6 +22,22 @@ pub enum Effect {
     Load(PathBuf),
     /// Measure the run in this directory again.
     Measure(PathBuf),
+    /// Read what was measured in these folders, for the run in this directory.
+    Hosts {
+        /// The run.
+        directory: PathBuf,
+        /// Where to look.
+        places: Vec<PathBuf>,
+    },
+    /// Write the layers that are shown.
+    Export {
+        /// How many they are.
+        count: usize,
+        /// As CSV.
+        text: String,
+        /// Where.
+        path: PathBuf,
+    },
 }
 
 /// What a run measured.
@@ -47,6 +64,43 @@ pub fn execute(effect: Effect, mailer: &Mailer) {
             Ok(started) => message::Msg::Performance(Msg::Begun(directory, started.pid)),
             Err(error) => message::Msg::Say(Level::Error, error.to_string()),
         }),
+        Effect::Hosts { directory, places } => {
+            let found = hosts(&places);
+            mailer.send(message::Msg::Performance(Msg::Hosts(directory, found)));
+        }
+        Effect::Export { count, text, path } => mailer.send(match atomic::write(&path, text.as_bytes()) {
+            Ok(()) => {
+                message::Msg::Say(Level::Done, format!("{count} lines as they are shown: {}", path.display()))
+            }
+            Err(error) => message::Msg::Say(Level::Error, error.to_string()),
+        }),
+    }
+}
+
+/// Reads every `performance.json` in these folders. A copy from another host is one more of them: it may be in a
+/// folder of its own below the project's, or below `hosts` in the workspace.
+///
+/// # Errors
+/// Why there is nothing to show, in words.
+pub fn hosts(places: &[PathBuf]) -> Hosts {
+    let there: Vec<PathBuf> = places.iter().filter(|place| place.is_dir()).cloned().collect();
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for file in history::find(&there) {
+        match history::read(&file) {
+            Ok(measurements) => found.extend(measurements),
+            Err(why) => failed.push(why),
+        }
+    }
+    history::sort(&mut found);
+    let skipped = match &failed[..] {
+        [] => None,
+        [why] => Some(why.clone()),
+        [why, ..] => Some(format!("{} files can't be read; the first: {why}", failed.len())),
+    };
+    match (found.is_empty(), skipped) {
+        (true, Some(why)) => Err(why),
+        (true, None) => Err("nothing was measured in this project".into()),
+        (false, skipped) => Ok((found, skipped)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 
 use crate::engine::Precision;
 use crate::measure::layers::LayerRow;
+use crate::model::csv_field;
 
 /// A layer, or all layers of a kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,6 +118,28 @@ pub fn by_kind(rows: &[LayerRow]) -> Vec<LayerLine> {
         LayerLine { kind, ..line }
     };
     kinds.into_iter().map(named).collect()
+}
+
+/// The lines as a CSV file, numbers unrounded.
+pub fn csv(lines: &[LayerLine]) -> String {
+    let mut text = String::from("Layer,Kind,MACs,Parent us,Optimized us,Ratio,Saved us,Runs in,Why\n");
+    let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+    for line in lines {
+        let fields = [
+            csv_field(&line.name),
+            csv_field(&line.kind),
+            line.macs.to_string(),
+            number(line.parent_us),
+            number(line.optimized_us),
+            number(line.ratio()),
+            line.saved_us().to_string(),
+            line.runs_in.to_string(),
+            csv_field(&line.why),
+        ];
+        text += &fields.join(",");
+        text.push('\n');
+    }
+    text
 }
 
 /// How two lines are ordered by a column of [`super::view::COLUMNS`].

@@ -1,26 +1,30 @@
 //! The Performance tab: how fast parent and optimized model are, and where the time goes.
 
+mod action;
+mod bars;
 mod effect;
+mod grid;
+mod hosts;
 mod layers;
 mod settings;
 pub mod view;
 
 use std::path::PathBuf;
 
-pub use effect::{Effect, Measured, execute, load};
+pub use action::{ACTIONS, Action, perform};
+pub use effect::{Effect, Measured, execute, hosts, load};
 
 use layers::LayerLine;
 use settings::{Settings, engines};
 
 use super::TabState;
+use crate::run::history::Measurement;
 use crate::run::plan::EngineName;
 use crate::run::status::Standing;
 use crate::run::summary::{ModelRole, PerformanceRow};
-use crate::tui::action::{Action as AnyAction, Reason, Spec, on_tab};
-use crate::tui::app::{App, Level, Tab};
+use crate::tui::app::{App, Level};
 use crate::tui::keymap::Key;
 use crate::tui::message;
-use crate::tui::overlay::{Confirm, Overlay};
 use crate::tui::widgets::input::FilterLine;
 use crate::tui::widgets::table::{Sort, TableState};
 
@@ -34,6 +38,8 @@ enum Below {
     Kinds,
     /// Streams × batch.
     Settings,
+    /// Measurements of the project on all hosts.
+    Hosts,
 }
 
 /// What the tab holds.
@@ -56,7 +62,13 @@ pub struct State {
     held: Option<Held>,
     /// The process that measures again.
     again: Option<u32>,
+    /// What was measured on all hosts, and what could not be read; or why nothing is known.
+    hosts: Option<Hosts>,
+    hosts_table: TableState,
 }
+
+/// Measurements, and a word on files that could not be read; or why there is none.
+pub type Hosts = Result<(Vec<Measurement>, Option<String>), String>;
 
 /// A variant to compare others with.
 #[derive(Debug, Clone)]
@@ -99,11 +111,21 @@ impl State {
 
 impl TabState for State {
     fn table(&self) -> Option<&TableState> {
-        (self.measured().is_some() && self.below != Below::Settings).then_some(&self.table)
+        self.measured()?;
+        match self.below {
+            Below::Layers | Below::Kinds => Some(&self.table),
+            Below::Settings => None,
+            Below::Hosts => Some(&self.hosts_table),
+        }
     }
 
     fn table_mut(&mut self) -> Option<&mut TableState> {
-        (self.measured().is_some() && self.below != Below::Settings).then_some(&mut self.table)
+        self.measured()?;
+        match self.below {
+            Below::Layers | Below::Kinds => Some(&mut self.table),
+            Below::Settings => None,
+            Below::Hosts => Some(&mut self.hosts_table),
+        }
     }
 
     fn sorted(&mut self) {
@@ -111,7 +133,7 @@ impl TabState for State {
     }
 
     fn back(&mut self) -> bool {
-        if self.below == Below::Settings {
+        if matches!(self.below, Below::Settings | Below::Hosts) {
             self.below = Below::Layers;
             self.select_lines();
             return true;
@@ -127,6 +149,14 @@ impl TabState for State {
         self.filter.typing
     }
 
+    fn typing_keys(&self) -> &'static [(&'static str, &'static str)] {
+        FilterLine::KEYS
+    }
+
+    fn column_title(&self, column: usize) -> &'static str {
+        view::COLUMNS.get(column).map_or("", |column| column.title)
+    }
+
     fn on_key(&mut self, key: Key) -> Vec<message::Effect> {
         if self.filter.on_key(key, &mut self.table) {
             self.select_lines();
@@ -135,119 +165,13 @@ impl TabState for State {
     }
 }
 
-/// What can be done here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Shows streams × batch, or the layers again.
-    Settings,
-    /// A stricter latency limit.
-    Stricter,
-    /// A looser one.
-    Looser,
-    /// Layers one by one, or by kind; in streams × batch, parent or optimized.
-    Variant,
-    /// The next engine in streams × batch.
-    Engine,
-    /// Filters the layers.
-    Filter,
-    /// Measures again.
-    Measure,
-    /// Keeps this variant to compare others with, or lets it go.
-    Hold,
-}
-
-const fn here(
-    action: Action,
-    id: &'static str,
-    keys: &'static [&'static str],
-    hint: Option<&'static str>,
-    description: &'static str,
-) -> Spec {
-    on_tab(Tab::Performance, AnyAction::Performance(action), id, keys, hint, description)
-}
-
-/// The tab's part of the table of actions.
-pub const ACTIONS: &[Spec] = &[
-    here(
-        Action::Settings,
-        "streams-batch",
-        &["b"],
-        Some("streams × batch"),
-        "show throughput over streams × batch",
-    ),
-    here(Action::Stricter, "stricter-limit", &["-"], Some("limit"), "lower the latency limit"),
-    here(Action::Looser, "looser-limit", &["+"], None, "raise the latency limit"),
-    here(
-        Action::Variant,
-        "layers-kinds",
-        &["v"],
-        Some("layers/kinds"),
-        "layers one by one or by kind; parent or optimized",
-    ),
-    here(Action::Engine, "next-engine", &["e"], Some("engine"), "show streams × batch of the next engine"),
-    here(Action::Measure, "measure", &["r"], Some("measure"), "measure again, beside the parent"),
-    here(Action::Filter, "filter-layers", &["/"], Some("filter"), "filter the layers by words"),
-    here(
-        Action::Hold,
-        "hold-to-compare",
-        &["="],
-        Some("hold"),
-        "hold this variant to compare others with, or let it go",
-    ),
-];
-
-impl Action {
-    /// Whether it can be done now.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn enabled(self, app: &App) -> Result<(), Reason> {
-        if app.subject.is_none() {
-            return Err("no optimized model is open, choose one in Projects".into());
-        }
-        let state = &app.performance;
-        if self == Action::Measure {
-            let known = state.directory.as_ref().and_then(|directory| app.snapshot.variant(directory));
-            return match (known, app.snapshot.running()) {
-                (None, _) => Err("the run lies outside of this workspace".into()),
-                (_, Some(_)) => Err("a run is at work, which would disturb the timing".into()),
-                (Some((_, variant)), None) if variant.summary.is_none() => {
-                    Err("its run is not finished".into())
-                }
-                _ => Ok(()),
-            };
-        }
-        let measured = match &state.measured {
-            None => return Err("the measurements are being read".into()),
-            Some(Err(_)) => return Err("nothing was measured".into()),
-            Some(Ok(measured)) => measured,
-        };
-        let needed = |holds: bool, why: &'static str| if holds { Ok(()) } else { Err(why.into()) };
-        let in_settings = state.below == Below::Settings;
-        match self {
-            Action::Settings => needed(!measured.rows.is_empty(), "no speed was measured"),
-            Action::Stricter | Action::Looser => needed(in_settings, "the limit is part of streams × batch"),
-            Action::Engine => match in_settings {
-                false => Err("the engine is chosen in streams × batch".into()),
-                true => needed(engines(&measured.rows).len() > 1, "only one engine was measured"),
-            },
-            Action::Variant if in_settings => Ok(()),
-            Action::Variant => needed(!measured.layers.is_empty(), "the layers were not measured"),
-            Action::Filter => match in_settings {
-                true => Err("there are no layers here to filter".into()),
-                false => needed(!measured.layers.is_empty(), "the layers were not measured"),
-            },
-            Action::Hold => needed(!measured.rows.is_empty(), "no speed was measured"),
-            Action::Measure => Ok(()),
-        }
-    }
-}
-
 /// What effects answer.
 #[derive(Debug, Clone)]
 pub enum Msg {
     /// The measurements of this directory.
     Loaded(PathBuf, Box<Result<Measured, String>>),
+    /// What was measured for the project of this directory, on all hosts.
+    Hosts(PathBuf, Hosts),
     /// This directory is being measured again, in the process that is named.
     Begun(PathBuf, u32),
 }
@@ -260,7 +184,11 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<message::Effect> {
             state.measured = Some(*measured);
             state.select_lines();
         }
-        Msg::Loaded(..) => {}
+        Msg::Hosts(directory, hosts) if state.directory.as_ref() == Some(&directory) => {
+            state.hosts_table.set_len(hosts.as_ref().map_or(0, |(found, _)| found.len()));
+            state.hosts = Some(hosts);
+        }
+        Msg::Loaded(..) | Msg::Hosts(..) => {}
         Msg::Begun(directory, pid) => {
             if state.directory.as_ref() == Some(&directory) {
                 state.again = Some(pid);
@@ -285,65 +213,6 @@ pub fn refreshed(app: &mut App) -> Vec<message::Effect> {
     }
     app.performance.again = None;
     vec![message::Effect::Performance(Effect::Load(directory))]
-}
-
-/// Does an action that is enabled.
-pub fn perform(app: &mut App, action: Action) -> Vec<message::Effect> {
-    let title = app.subject.as_ref().map(|subject| subject.title.clone()).unwrap_or_default();
-    let state = &mut app.performance;
-    match action {
-        Action::Settings => {
-            state.below = if state.below == Below::Settings { Below::Layers } else { Below::Settings };
-            state.filter.typing = false;
-            state.select_lines();
-        }
-        Action::Stricter | Action::Looser => {
-            let limit = state.limit;
-            state.limit = state.settings().and_then(|(_, s)| s.moved(limit, action == Action::Looser));
-        }
-        Action::Variant => {
-            match state.below {
-                Below::Settings => state.parent = !state.parent,
-                Below::Layers => state.below = Below::Kinds,
-                Below::Kinds => state.below = Below::Layers,
-            }
-            state.select_lines();
-        }
-        Action::Engine => {
-            let count = state.measured().map_or(1, |measured| engines(&measured.rows).len().max(1));
-            state.engine = (state.engine + 1) % count;
-        }
-        Action::Filter => state.filter.typing = true,
-        Action::Measure => {
-            let Some(directory) = state.directory.clone() else { return Vec::new() };
-            app.overlay = Some(Overlay::Confirm(Confirm {
-                question: format!("Measure {title} again?"),
-                details: vec![
-                    "In the settings that it had, beside its parent, for as long as before.".into(),
-                    "What was measured is replaced; model and reports stay.".into(),
-                ],
-                verb: "measure",
-                effects: vec![message::Effect::Performance(Effect::Measure(directory))],
-            }));
-        }
-        Action::Hold => {
-            let same =
-                state.held.as_ref().is_some_and(|held| Some(&held.directory) == state.directory.as_ref());
-            let rows = state.measured().map(|measured| measured.rows.clone());
-            state.held = match (same, rows, state.directory.clone()) {
-                (false, Some(rows), Some(directory)) => Some(Held { title, directory, rows }),
-                _ => None,
-            };
-            match &state.held {
-                Some(held) => {
-                    let text = format!("{} is held; open another variant to see both", held.title);
-                    app.hint(text);
-                }
-                None => app.hint("nothing is held any more"),
-            }
-        }
-    }
-    Vec::new()
 }
 
 /// Another subject was opened: forget the old one, but for what is held.

@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde::Deserialize;
+
 use super::Msg;
 use super::import;
+use super::import::child;
 use super::import::draft::Draft;
 use super::import::files::{self, Listing};
 use super::import::trial::{self, Request};
 use super::tree::Row;
 use crate::project::ProjectError;
-use crate::project::workspace::{NewProject, Project, Variant, Workspace};
+use crate::project::workspace::{Baseline, NewProject, Project, Variant, Workspace};
 use crate::run::{launch, package};
 use crate::tui::app::Level;
 use crate::tui::example;
@@ -41,9 +44,9 @@ pub enum Effect {
     },
     /// Try the usual preprocessings.
     Try(Request),
-    /// Stop trying.
+    /// Stop trying, or making a project.
     StopTrying,
-    /// Make a project.
+    /// Run a model once, and make a project of it.
     Create(Draft),
 }
 
@@ -55,10 +58,7 @@ pub fn execute(effect: Effect, workspace: &Workspace, mailer: &Mailer) {
         Err(text) => mailer.send(message::Msg::Say(Level::Error, text)),
     };
     match effect {
-        Effect::Example => answer(match example(workspace) {
-            Ok(project) => made(&project),
-            Err(error) => Msg::NotMade(error.to_string()),
-        }),
+        Effect::Example => answer(example(workspace).map_or_else(Msg::NotMade, |made| made.msg())),
         Effect::Rename(row, name) => say(rename(workspace, &row, &name).map_err(|error| error.to_string())),
         Effect::Delete(row) => say(delete(workspace, &row).map_err(|error| error.to_string())),
         Effect::Export(directory, folder) => say(export(&directory, &folder)),
@@ -78,26 +78,72 @@ pub fn execute(effect: Effect, workspace: &Workspace, mailer: &Mailer) {
                 answer(Msg::Import(import::Msg::Tried(request, result)));
             }
         }
-        Effect::StopTrying => trial::stop(),
+        Effect::StopTrying => child::stop(),
         Effect::Create(draft) => match draft.check().and_then(|new| create(workspace, &new)) {
-            Ok(project) => answer(made(&project)),
+            Ok(Some(made)) => answer(made.msg()),
+            // The form was left, and nothing was made.
+            Ok(None) => {}
             Err(text) => answer(Msg::Import(import::Msg::Refused(text))),
         },
     }
 }
 
-fn made(project: &Project) -> Msg {
-    let text = format!("made the project {} in {}", project.name, project.path.display());
-    Msg::Made { id: project.id.clone(), text }
+/// What `calib8 import --json` says.
+#[derive(Deserialize)]
+struct Made {
+    id: String,
+    name: String,
+    path: PathBuf,
+    baseline: Baseline,
 }
 
-fn create(workspace: &Workspace, new: &NewProject) -> Result<Project, String> {
-    workspace.create(new).map_err(|error| error.to_string())
+impl Made {
+    fn read(json: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(json).map_err(|error| format!("the import's answer can't be read: {error}"))
+    }
+
+    fn msg(self) -> Msg {
+        let fps = self.baseline.fps.median;
+        let text =
+            format!("made the project {}, {fps:.1} FPS in FP32; kept in {}", self.name, self.path.display());
+        Msg::Made { id: self.id, text }
+    }
 }
 
-fn example(workspace: &Workspace) -> Result<Project, ProjectError> {
-    let folder = example::unpack(workspace.root())?;
-    workspace.create(&NewProject { name: "example".into(), definition: example::definition(&folder) })
+/// `calib8 import`: in a process of its own, as the model is run once.
+fn import_command(workspace: &Workspace, new: &NewProject) -> Result<Command, String> {
+    let program = launch::program().map_err(|error| error.to_string())?;
+    let definition = &new.definition;
+    // JSON is YAML, and stands on one line.
+    let preprocess = serde_json::to_string(&definition.preprocess).map_err(|error| error.to_string())?;
+    let mut command = Command::new(program);
+    command.arg("import").arg("--json").arg("--workspace").arg(workspace.root());
+    command.arg(format!("--name={}", new.name)).arg(format!("--preprocess={preprocess}"));
+    let dataset = &definition.dataset;
+    for (option, path) in [("--labels", &dataset.labels), ("--classes", &dataset.classes)] {
+        if let Some(path) = path {
+            command.arg(option).arg(path);
+        }
+    }
+    command.arg(&definition.model).arg(&dataset.path);
+    Ok(command)
+}
+
+/// `None` if it was stopped.
+fn create(workspace: &Workspace, new: &NewProject) -> Result<Option<Made>, String> {
+    let json = child::ask(&mut import_command(workspace, new)?)?;
+    json.map(|json| Made::read(&json)).transpose()
+}
+
+fn example(workspace: &Workspace) -> Result<Made, String> {
+    let folder = example::unpack(workspace.root()).map_err(|error| error.to_string())?;
+    let new = NewProject { name: "example".into(), definition: example::definition(&folder) };
+    // Not as the form's process, which a form that is opened meanwhile would end.
+    let output = import_command(workspace, &new)?.output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(child::complained(&String::from_utf8_lossy(&output.stderr)));
+    }
+    Made::read(&output.stdout)
 }
 
 fn rename(workspace: &Workspace, row: &Row, name: &str) -> Result<String, ProjectError> {

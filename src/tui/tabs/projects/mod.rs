@@ -1,5 +1,6 @@
 //! The Projects tab: models, what was made of them, and how they came out.
 
+mod action;
 mod effect;
 pub mod import;
 pub mod tree;
@@ -10,17 +11,16 @@ use std::path::PathBuf;
 
 use crossterm::event::KeyCode;
 
+pub use action::{ACTIONS, Action, perform};
 pub use effect::{Effect, execute};
 use import::Import;
 use tree::{Row, rows};
 
 use super::TabState;
-use crate::run::status::Standing;
-use crate::tui::action::{Reason, Spec, on_tab};
-use crate::tui::app::{App, Level, Subject, Tab};
+use crate::tui::app::{App, Level, Subject};
 use crate::tui::keymap::Key;
 use crate::tui::message;
-use crate::tui::overlay::{Confirm, Overlay, Page};
+use crate::tui::overlay::{Overlay, Page};
 use crate::tui::snapshot::{ProjectEntry, Snapshot, VariantEntry};
 use crate::tui::widgets::input::{FilterLine, TextInput};
 use crate::tui::widgets::table::TableState;
@@ -77,6 +77,14 @@ impl TabState for State {
         self.prompt.is_some() || self.import.is_some() || self.filter.typing
     }
 
+    fn typing_keys(&self) -> &'static [(&'static str, &'static str)] {
+        match (&self.import, &self.prompt) {
+            (Some(import), _) => import.keys(),
+            (None, Some(_)) => &[("Enter", "do it"), ("Esc", "leave it")],
+            (None, None) => FilterLine::KEYS,
+        }
+    }
+
     fn typed(&mut self, snapshot: &Snapshot) {
         self.choose_rows(snapshot);
     }
@@ -129,62 +137,6 @@ impl State {
     }
 }
 
-/// What can be done here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the table below says what each does")]
-pub enum Action {
-    Open,
-    Filter,
-    Fold,
-    New,
-    Example,
-    Optimize,
-    Resume,
-    Inspect,
-    Rename,
-    Export,
-    Copy,
-    Delete,
-}
-
-const fn spec(
-    action: Action,
-    id: &'static str,
-    keys: &'static [&'static str],
-    hint: Option<&'static str>,
-    description: &'static str,
-) -> Spec {
-    on_tab(Tab::Projects, crate::tui::action::Action::Projects(action), id, keys, hint, description)
-}
-
-/// The tab's part of the table of actions.
-pub const ACTIONS: &[Spec] = &[
-    spec(Action::Open, "open", &["enter"], Some("open"), "open what is under the cursor"),
-    spec(Action::New, "new-project", &["n"], Some("new"), "make a project of a model and a folder of images"),
-    spec(
-        Action::Optimize,
-        "optimize",
-        &["o"],
-        Some("optimize"),
-        "calibrate the model of this project to INT8",
-    ),
-    spec(Action::Resume, "resume", &["r"], Some("resume"), "go on with an interrupted run"),
-    spec(Action::Inspect, "inspect", &["i"], Some("inspect"), "show what the model holds"),
-    spec(
-        Action::Export,
-        "export",
-        &["e"],
-        Some("export"),
-        "pack the INT8 model for deployment into a folder",
-    ),
-    spec(Action::Rename, "rename", &["R"], Some("rename"), "give it another name"),
-    spec(Action::Filter, "filter-projects", &["/"], Some("filter"), "show only what holds some words"),
-    spec(Action::Delete, "delete", &["d"], Some("delete"), "move it to the trash of the workspace"),
-    spec(Action::Copy, "copy-path", &["y"], None, "copy its path to the clipboard"),
-    spec(Action::Fold, "fold", &["space", "left", "right", "h", "l"], None, "fold the variants away or out"),
-    spec(Action::Example, "example", &["X"], None, "make a project of the bundled example"),
-];
-
 /// What is under the cursor.
 #[derive(Debug, Clone, Copy)]
 pub enum Selected<'a> {
@@ -202,6 +154,30 @@ pub fn selected(app: &App) -> Option<Selected<'_>> {
     resolve(&app.snapshot, row)
 }
 
+/// The project under the cursor, or that of the variant there.
+pub fn project_at_hand(app: &App) -> Option<String> {
+    match selected(app)? {
+        Selected::Project(project) | Selected::Variant(project, _) => Some(project.project.id.clone()),
+        Selected::Unreadable(_) => None,
+    }
+}
+
+/// The finished variant that is at hand: that of the run that is watched, the one under the cursor, or the last one of
+/// the project there.
+pub fn subject_at_hand(app: &App) -> Option<Subject> {
+    let finished = |project: &ProjectEntry, variant: &VariantEntry| {
+        let title = format!("{} · {}", project.project.name, variant.variant.name);
+        variant.summary.as_ref().map(|_| Subject { title, directory: variant.variant.path.clone() })
+    };
+    let watched = app.optimize.watched.as_ref().and_then(|directory| app.snapshot.variant(directory));
+    let of_watched = watched.and_then(|(project, variant)| finished(project, variant));
+    of_watched.or_else(|| match selected(app)? {
+        Selected::Variant(project, variant) => finished(project, variant),
+        Selected::Project(project) => project.variants.iter().rev().find_map(|v| finished(project, v)),
+        Selected::Unreadable(_) => None,
+    })
+}
+
 /// What a row stands for.
 pub fn resolve<'a>(snapshot: &'a Snapshot, row: &Row) -> Option<Selected<'a>> {
     match row {
@@ -211,53 +187,6 @@ pub fn resolve<'a>(snapshot: &'a Snapshot, row: &Row) -> Option<Selected<'a>> {
         }
         Row::Unreadable { id } => {
             snapshot.unreadable.iter().find(|entry| entry.id == *id).map(Selected::Unreadable)
-        }
-    }
-}
-
-impl Action {
-    /// Whether it can be done now.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn enabled(self, app: &App) -> Result<(), Reason> {
-        let no = |reason: &'static str| Err(Reason::Borrowed(reason));
-        match (self, selected(app)) {
-            (Action::New, _) => Ok(()),
-            (Action::Filter, _) if app.snapshot.projects.is_empty() => no("there is no project yet"),
-            (Action::Filter, _) => Ok(()),
-            (Action::Example, _) if app.projects.unpacking => no("it is being unpacked"),
-            (Action::Example, _) => Ok(()),
-            (_, None) if app.projects.filter.is_shown() => no("no row holds the words of the filter"),
-            (Action::Open, None) => Action::Example.enabled(app),
-            (_, None) => no("there is no project yet"),
-            (Action::Copy | Action::Delete, Some(Selected::Unreadable(_))) => no("look at its folder first"),
-            (_, Some(Selected::Unreadable(_))) => no("its project.yaml can't be read"),
-            (Action::Delete, Some(Selected::Variant(_, v))) if v.standing == Standing::Running => {
-                no("a run is at work in it; cancel it first")
-            }
-            (Action::Delete, Some(Selected::Project(p)))
-                if p.variants.iter().any(|v| v.standing == Standing::Running) =>
-            {
-                no("a run is at work in it; cancel it first")
-            }
-            (Action::Resume, Some(Selected::Variant(_, v))) => match v.standing {
-                Standing::Interrupted | Standing::Failed | Standing::Waiting => Ok(()),
-                Standing::Running => no("it is at work"),
-                Standing::Finished(_) => no("it is finished"),
-            },
-            (Action::Resume, Some(Selected::Project(_))) => no("choose one of its variants"),
-            (Action::Export, Some(Selected::Variant(_, v))) if v.summary.is_none() => {
-                no("its run is not finished")
-            }
-            (Action::Export, Some(Selected::Project(_))) => no("choose one of its variants"),
-            (Action::Inspect, Some(Selected::Variant(_, v))) if v.summary.is_none() => {
-                no("its run is not finished")
-            }
-            (Action::Inspect, Some(Selected::Project(p))) if p.model_bytes.is_none() => {
-                no("the file of its model is gone")
-            }
-            _ => Ok(()),
         }
     }
 }
@@ -321,117 +250,4 @@ fn select_wanted(app: &mut App) {
         app.projects.table.select(at);
         app.projects.wanted = None;
     }
-}
-
-/// Does an action that is enabled.
-pub fn perform(app: &mut App, action: Action) -> Vec<message::Effect> {
-    let effect = |effect| vec![message::Effect::Projects(effect)];
-    match (action, selected(app)) {
-        (Action::Filter, _) => app.projects.filter.typing = true,
-        (Action::New, _) => {
-            let import = Import::default();
-            let effects = import.look();
-            app.projects.import = Some(import);
-            return effects;
-        }
-        (Action::Example, _) | (Action::Open, None) => {
-            app.projects.unpacking = true;
-            app.say(Level::Done, "unpacking the example …");
-            return effect(Effect::Example);
-        }
-        (Action::Open, Some(Selected::Variant(project, variant))) => {
-            let directory = variant.variant.path.clone();
-            if variant.summary.is_none() {
-                return super::optimize::watch(app, directory);
-            }
-            let title = format!("{} · {}", project.project.name, variant.variant.name);
-            let mut effects = crate::tui::update(app, message::Msg::Open(Subject { title, directory }));
-            effects.extend(crate::tui::update::attempt(
-                app,
-                crate::tui::action::Action::ShowTab(Tab::Performance),
-            ));
-            return effects;
-        }
-        (Action::Open, Some(Selected::Project(project))) if project.variants.is_empty() => {
-            let id = project.project.id.clone();
-            return super::optimize::open_form(app, &id);
-        }
-        (Action::Open | Action::Fold, Some(Selected::Project(project) | Selected::Variant(project, _))) => {
-            let id = project.project.id.clone();
-            if !app.projects.folded.remove(&id) {
-                app.projects.folded.insert(id.clone());
-            }
-            refreshed(app);
-            let home = app
-                .projects
-                .rows
-                .iter()
-                .position(|row| matches!(row, Row::Project { id: other, .. } if *other == id));
-            app.projects.table.select(home.unwrap_or(0));
-        }
-        (Action::Optimize, Some(Selected::Project(project) | Selected::Variant(project, _))) => {
-            let id = project.project.id.clone();
-            return super::optimize::open_form(app, &id);
-        }
-        (Action::Resume, Some(Selected::Variant(_, variant))) => {
-            let directory = variant.variant.path.clone();
-            return super::optimize::resume(app, directory);
-        }
-        (Action::Inspect, Some(Selected::Project(project))) => {
-            return effect(Effect::Inspect(project.project.definition.model.clone()));
-        }
-        (Action::Inspect, Some(Selected::Variant(_, variant))) => {
-            return effect(Effect::Inspect(variant.variant.path.join("model.int8.onnx")));
-        }
-        (Action::Export, Some(Selected::Variant(project, variant))) => {
-            let folder = format!("{}-{}", project.project.id, variant.variant.id);
-            let kind = PromptKind::Export(variant.variant.path.clone());
-            app.projects.prompt = Some(Prompt { kind, input: TextInput::new(&folder) });
-        }
-        (Action::Rename, Some(chosen)) => {
-            let name = match chosen {
-                Selected::Project(project) => project.project.name.clone(),
-                Selected::Variant(_, variant) => variant.variant.name.clone(),
-                Selected::Unreadable(_) => return Vec::new(),
-            };
-            if let Some(row) = app.projects.rows.get(app.projects.table.selected()).cloned() {
-                app.projects.prompt =
-                    Some(Prompt { kind: PromptKind::Rename(row), input: TextInput::new(&name) });
-            }
-        }
-        (Action::Copy, Some(Selected::Project(project))) => {
-            let path = project.project.definition.model.display().to_string();
-            app.say(Level::Done, format!("copied {path}"));
-            return vec![message::Effect::Copy(path)];
-        }
-        (Action::Copy, Some(Selected::Variant(_, variant))) => {
-            let path = variant.variant.path.display().to_string();
-            app.say(Level::Done, format!("copied {path}"));
-            return vec![message::Effect::Copy(path)];
-        }
-        (Action::Delete, Some(chosen)) => {
-            let trash = app.workspace.root().join("trash").display().to_string();
-            let (question, first) = match chosen {
-                Selected::Project(project) => (
-                    format!("Delete the project {}?", project.project.name),
-                    format!(
-                        "with its {} variants; model and images stay where they are",
-                        project.variants.len()
-                    ),
-                ),
-                Selected::Variant(project, variant) => (
-                    format!("Delete {} of {}?", variant.variant.name, project.project.name),
-                    "with its INT8 model and reports".to_string(),
-                ),
-                Selected::Unreadable(_) => return Vec::new(),
-            };
-            if let Some(row) = app.projects.rows.get(app.projects.table.selected()).cloned() {
-                let details = vec![first, format!("It is moved to {trash}, and nothing is removed.")];
-                let effects = effect(Effect::Delete(row));
-                app.overlay = Some(Overlay::Confirm(Confirm { question, details, verb: "delete", effects }));
-            }
-        }
-        _ => {}
-    }
-    Vec::new()
 }

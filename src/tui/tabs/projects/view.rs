@@ -8,7 +8,9 @@ use super::import;
 use super::tree::Row;
 use super::{Prompt, PromptKind, Selected, resolve, selected};
 use crate::cli::summary_text::bytes;
+use crate::report::format::points;
 use crate::run::events::Status;
+use crate::run::plan::EngineName;
 use crate::run::status::Standing;
 use crate::run::summary::{ModelRole, Summary, Verdict};
 use crate::tui::app::App;
@@ -22,12 +24,12 @@ const COLUMNS: [Column; 9] = [
     Column::growing("Model", 22),
     Column::text("Dataset", 14, 6),
     Column::text("Precision", 9, 7),
-    Column::number("FPS", 8, 4),
+    Column::number("FPS", 8, 3),
     Column::number("Speed-up", 8, 1),
-    Column::number("Size", 9, 3),
+    Column::number("Size", 9, 4),
     Column::number("Agreement", 9, 2),
     Column::number("Top-1", 7, 5),
-    Column::text("Status", 18, 0),
+    Column::text("Status", 16, 0),
 ];
 const CREATED: Column = Column::text("Created", 10, 8);
 
@@ -82,7 +84,7 @@ fn draw_empty(app: &App, area: Rect, buffer: &mut Buffer) {
         Line::default(),
         Line::from(vec![
             Span::styled("  Enter  ", style.accent),
-            Span::raw("try the bundled example: a small classifier of shapes, with its images"),
+            Span::raw("try the bundled example: a small classifier, with images"),
         ]),
         Line::from(vec![
             Span::styled("  n      ", style.accent),
@@ -221,8 +223,22 @@ fn project_lines(project: &ProjectEntry, width: usize) -> Vec<Line<'static>> {
         serde_yaml::Value::String(name) => name.clone(),
         steps => serde_json::to_string(steps).unwrap_or_default().replace('"', ""),
     };
+    let of_run = project.summary().and_then(|summary| fps(summary, ModelRole::Parent));
+    let speed = match (&project.project.baseline, of_run) {
+        (Some(baseline), _) => {
+            let (fps, day) = (&baseline.fps, date(&baseline.measured));
+            let interval = format!("{:.1} FPS ({:.1} – {:.1})", fps.median, fps.low, fps.high);
+            format!("{interval}, one stream, {day} on {}", baseline.cpu)
+        }
+        (None, Some(fps)) => format!("{fps:.1} FPS in its newest run"),
+        (None, None) => "not measured yet; a run does".to_string(),
+    };
+    let size = project.model_bytes.map_or("gone".into(), bytes);
+    let model = definition.model.display().to_string();
+    let model = format!("{}, {size}", shorten_start(&model, room.saturating_sub(size.len() + 2)));
     vec![
-        row("model", path(&definition.model)),
+        row("model", model),
+        row("speed", shorten(&speed, room)),
         row("images", path(&definition.dataset.path)),
         row("labels", definition.dataset.labels.as_deref().map_or_else(none, path)),
         row("preprocessing", shorten(&preprocess, room)),
@@ -265,14 +281,17 @@ fn variant_lines(app: &App, variant: &VariantEntry, width: usize) -> Vec<Line<'s
             Verdict::NotDistinguishable => ("as fast".to_string(), theme.text),
         };
         let number = |role| fps(summary, role).unwrap_or(f64::NAN);
+        let engine = match speedup.engine {
+            EngineName::Builtin => String::new(),
+            engine => format!(", {}", engine.name()),
+        };
         let text = format!(
-            "{:.2} – {:.2}; {:.1} → {:.1} FPS, {}, {}",
+            "{:.2} – {:.2}; {:.1} → {:.1} FPS, {}{engine}",
             speedup.low,
             speedup.high,
             number(ModelRole::Parent),
             number(ModelRole::Optimized),
             speedup.setting(),
-            speedup.engine.name(),
         );
         lines.push(row(label, style, text));
     }
@@ -290,7 +309,7 @@ fn variant_lines(app: &App, variant: &VariantEntry, width: usize) -> Vec<Line<'s
         let noise = if report.drop_low <= 0.0 && report.drop_high >= 0.0 { ", within noise" } else { "" };
         let text =
             format!("top-1 {} → {}{noise}", percent(report.parent.top1), percent(report.optimized.top1));
-        lines.push(row(format!("{:+.1} points", -report.drop * 100.0), theme.text, text));
+        lines.push(row(format!("{} points", points(-report.drop)), theme.text, text));
     }
     let ratio = summary.optimized.bytes as f64 / summary.parent.bytes.max(1) as f64;
     let layers = match (summary.optimized.quantized_layers, summary.optimized.layers) {
@@ -300,11 +319,10 @@ fn variant_lines(app: &App, variant: &VariantEntry, width: usize) -> Vec<Line<'s
     let text = format!("{} → {}{layers}", bytes(summary.parent.bytes), bytes(summary.optimized.bytes));
     lines.push(row(format!("{:.0} % of the size", ratio * 100.0), theme.text, text));
     let hash: String = summary.optimized.sha256.chars().take(12).collect();
-    lines.push(row(
-        format!("sha256 {hash:.8}…"),
-        theme.dim,
-        format!("made {} in {}", date(&variant.variant.created), variant.variant.path.display()),
-    ));
+    let made = format!("made {} in ", date(&variant.variant.created));
+    let folder = variant.variant.path.display().to_string();
+    let folder = shorten_start(&folder, width.saturating_sub(20 + made.len()));
+    lines.push(row(format!("sha256 {hash:.8}…"), theme.dim, made + &folder));
     lines
 }
 

@@ -30,7 +30,7 @@ fn draw_picture(app: &App, area: Rect, buffer: &mut Buffer) {
             buffer.set_stringn(area.x, y, line, usize::from(area.width), theme.dim);
         }
     };
-    if let Err(why) = super::pictures_possible(app) {
+    if let Err(why) = super::pictures::pictures_possible(app) {
         return say(buffer, &why);
     }
     let state = &app.report;

@@ -17,7 +17,7 @@ use crate::tui::app::{App, Tab};
 use crate::tui::image::{Picture, Request};
 
 /// From this width on, the row under the cursor is always shown beside the table.
-const WIDE: u16 = 110;
+pub const WIDE: u16 = 110;
 /// Rows that the facts about a row take: name, label, two times five classes with their headings.
 pub const FACTS: u16 = 16;
 
@@ -105,7 +105,7 @@ fn room(app: &App) -> Option<Rect> {
 /// The picture that the row under the cursor needs, without a number.
 pub fn request(app: &App) -> Option<Request> {
     let small = app.size.0 < crate::tui::view::SMALLEST.0 || app.size.1 < crate::tui::view::SMALLEST.1;
-    if app.tab != Tab::Report || small || super::pictures_possible(app).is_err() {
+    if app.tab != Tab::Report || small || super::pictures::pictures_possible(app).is_err() {
         return None;
     }
     let state = &app.report;

@@ -30,7 +30,12 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
         let below = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
         return sentence(app, below, buffer, &why);
     };
-    draw_line(parts.headline, buffer, &headline(app, sheet, loaded.summary.as_ref()));
+    let mut line = headline(app, sheet, loaded.summary.as_ref());
+    // A part that does not fit leaves whole: half a number is a wrong one.
+    while line.spans.len() > 3 && line.width() > usize::from(parts.headline.width.saturating_sub(2)) {
+        line.spans.truncate(line.spans.len() - 3);
+    }
+    draw_line(parts.headline, buffer, &line);
     draw_filter(app, sheet, parts.filter, buffer);
     match &state.pairs {
         Some(pairs) => draw_pairs(app, sheet, pairs, parts.table, buffer),
@@ -101,12 +106,8 @@ fn headline(app: &App, sheet: &Sheet, summary: Option<&ReportsSummary>) -> Line<
     match sheet.kind() {
         Kind::Predictions => {
             if let Some(report) = &summary.predictions {
-                let interval = format!(
-                    " ({} – {}, n {})",
-                    percent(report.low),
-                    percent(report.high),
-                    count(report.images)
-                );
+                let (low, high) = (100.0 * report.low, 100.0 * report.high);
+                let interval = format!(" ({low:.1} – {high:.1}, n {})", count(report.images));
                 part("agreement", percent(report.agreement), interval);
                 accuracy(&mut part);
                 if let Some(kl) = report.mean_kl {
@@ -177,7 +178,12 @@ fn draw_filter(app: &App, sheet: &Sheet, area: Rect, buffer: &mut Buffer) {
     let width = right.width() as u16;
     buffer.set_line(area.right().saturating_sub(width + 1), area.y, &right, width);
     let line = Rect { x: area.x + 1, width: area.width.saturating_sub(width + 3), height: 1, ..area };
-    state.filter.draw(line, buffer, theme, "no filter");
+    let empty = if line.width >= 72 {
+        "no filter: a word is searched for, or such as: rank > 0 and class = cat"
+    } else {
+        "no filter"
+    };
+    state.filter.draw(line, buffer, theme, empty);
     if let Some(error) = &state.filter_error
         && area.height >= 3
     {
@@ -194,7 +200,7 @@ fn draw_table(app: &App, state: &State, sheet: &Sheet, parts: &Parts, buffer: &m
         let why = if state.only_erroneous && state.filter.text().is_empty() {
             "No image is erroneous: both say the same on all of them."
         } else {
-            "No row passes the filter."
+            "No row passes the filter; Esc takes it away."
         };
         let below =
             Rect { y: parts.table.y + 1, height: parts.table.height.saturating_sub(1), ..parts.table };

@@ -5,6 +5,7 @@
 
 mod batch_norm;
 mod between;
+mod bias;
 mod per_channel;
 mod plain;
 
@@ -33,7 +34,7 @@ pub(super) fn known<'a>(graph: &'a GraphProto, shapes: &'a Shapes, opset: i64) -
     if !graph.node.iter().any(|n| n.op_type == "QuantizeLinear") {
         return known;
     }
-    for pass in [batch_norm::changes, between::changes, per_channel::changes, plain::changes] {
+    for pass in [batch_norm::changes, between::changes, per_channel::changes, plain::changes, bias::changes] {
         let changes = pass(&Qdq::new(&known.graph, &known.shapes, opset));
         changes.apply(&mut known);
     }

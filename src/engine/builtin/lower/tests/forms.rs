@@ -167,3 +167,29 @@ fn a_depthwise_convolution_before_a_function_stays_in_the_island() {
     assert_eq!(check(&model, shape), reasons.map(|(node, reason)| (node.to_string(), reason.to_string())));
     assert_eq!(islands(&model), 1);
 }
+
+#[test]
+fn a_constant_added_to_a_matrix_product_is_its_bias() {
+    let shape = [1, 3, 6, 5];
+    // The last bias doesn't fit an accumulator.
+    for (largest, quantized, adds) in [(0.9f32, false, 0), (0.9, true, 0), (1e6, true, 1)] {
+        let mut g = Graph::default();
+        let x = g.quantize("x", 0.03, 128);
+        let stem = g.conv("stem", &x, 3, 4, 1);
+        let stem = g.quantize(&stem, STEP, 128);
+        g.constants.push(tensor("rows", &[3], &[1i64, 24, 5]));
+        g.node(node("Reshape", "flat", &[&stem, "rows"], &["tokens"]));
+        let weights: Vec<i8> = noise(5 * 7, 7).map(|v| (v * 100.0) as i8).collect();
+        g.constants.extend([tensor("w_q", &[5, 7], &weights), tensor("w_s", &[], &[0.004f32])]);
+        g.node(node("DequantizeLinear", "w_D", &["w_q", "w_s"], &["w"]));
+        g.constants.push(tensor("b", &[7], &[0.3, -0.7, 0.0, 0.1, 0.5, largest, -0.4]));
+        g.node(node("MatMul", "product", &["tokens", "w"], &["product"]));
+        g.node(node("Add", "sum", &["b", "product"], &["y"]));
+        let y = if quantized { g.quantize("y", STEP, 128) } else { "y".into() };
+        let model = g.model(shape, &[&y]);
+        check(&model, shape);
+        let kinds = steps(&model);
+        assert_eq!(kinds.iter().filter(|k| *k == "Add").count(), adds, "{largest}, {quantized}: {kinds:?}");
+        assert_eq!(kinds.iter().filter(|k| *k == "MatMul").count(), 1, "{largest}, {quantized}: {kinds:?}");
+    }
+}

@@ -3,8 +3,10 @@
 //!
 //! Paths are completed as they are typed; labels and class names that lie beside the images are
 //! proposed, and stay a proposal. So is the preprocessing: once the cursor comes to it, the model runs under the
-//! usual ones, in a process of its own, and the form shows what it says of the first images.
+//! usual ones, in a process of its own, and the form shows what it says of the first images. The project is made by
+//! another one, `calib8 import`, which runs the model once: what does not fit together is no project.
 
+pub mod child;
 pub mod draft;
 pub mod files;
 pub mod trial;
@@ -86,6 +88,10 @@ pub struct Import {
     pub listing: Listing,
     /// The entry of the listing that Tab takes next.
     pub chosen: usize,
+    /// Whether the listing of what stands in the field is still being read.
+    awaited: bool,
+    /// Whether Tab was pressed meanwhile.
+    completing: bool,
     /// What was wrong when it was tried.
     pub refused: Option<String>,
     /// Whether the project is being made.
@@ -125,6 +131,8 @@ impl Default for Import {
             trial: Trial::default(),
             listing: Listing::default(),
             chosen: 0,
+            awaited: false,
+            completing: false,
             refused: None,
             busy: false,
         }
@@ -143,9 +151,10 @@ impl Import {
     }
 
     /// Lists what the path under the cursor can be completed to.
-    pub fn look(&self) -> Vec<message::Effect> {
+    pub fn look(&mut self) -> Vec<message::Effect> {
+        self.awaited = self.field.is_path();
         let list = || message::Effect::Projects(Effect::List(self.text(self.field).to_string()));
-        if self.field.is_path() { vec![list()] } else { Vec::new() }
+        if self.awaited { vec![list()] } else { Vec::new() }
     }
 
     /// Takes an answer in.
@@ -156,6 +165,10 @@ impl Import {
                 if listing.text == self.text(self.field) {
                     self.listing = listing;
                     self.chosen = 0;
+                    self.awaited = false;
+                    if std::mem::take(&mut self.completing) {
+                        return self.complete();
+                    }
                 }
             }
             Msg::Found(found) => {
@@ -176,6 +189,8 @@ impl Import {
             Msg::Refused(text) => {
                 self.refused = Some(text);
                 self.busy = false;
+                // Making it ended the trial, whose proposal is what is needed now.
+                return self.try_out();
             }
         }
         Vec::new()
@@ -208,30 +223,36 @@ impl Import {
         vec![message::Effect::Projects(Effect::Try(request))]
     }
 
-    /// Gives the trial up, if one is at work.
+    /// Gives the trial up, or the project that is being made, if one is at work.
     pub fn stop_trying(&mut self) -> Vec<message::Effect> {
-        match self.trial {
-            Trial::Busy(_) => {
-                self.trial = Trial::None;
-                vec![message::Effect::Projects(Effect::StopTrying)]
-            }
-            _ => Vec::new(),
+        let tries = matches!(self.trial, Trial::Busy(_));
+        if tries {
+            self.trial = Trial::None;
         }
+        let stop = message::Effect::Projects(Effect::StopTrying);
+        if tries || self.busy { vec![stop] } else { Vec::new() }
     }
 
     /// Takes a key.
     pub fn on_key(&mut self, key: Key) -> Answer {
+        if key.code == KeyCode::Esc {
+            return Answer { close: true, effects: self.stop_trying() };
+        }
+        if self.busy {
+            return Answer::default();
+        }
         self.refused = None;
+        self.completing = false;
         match key.code {
-            KeyCode::Esc => return Answer { close: true, effects: self.stop_trying() },
-            KeyCode::Tab if self.field.is_path() && !self.listing.entries.is_empty() => {
-                return Answer { effects: self.complete(), ..Answer::default() };
+            KeyCode::Tab if self.awaited => {
+                self.completing = true;
+                return Answer::default();
             }
-            KeyCode::Tab => return Answer { effects: self.go(1), ..Answer::default() },
+            KeyCode::Tab => return Answer { effects: self.complete(), ..Answer::default() },
             KeyCode::BackTab => return Answer { effects: self.go(-1), ..Answer::default() },
             KeyCode::Enter if self.field == Field::Name => {
-                self.busy = true;
                 let mut effects = self.stop_trying();
+                self.busy = true;
                 effects.push(message::Effect::Projects(Effect::Create(self.draft())));
                 return Answer { effects, ..Answer::default() };
             }
@@ -266,12 +287,27 @@ impl Import {
         Answer::default()
     }
 
-    /// Takes the chosen entry of the listing.
+    /// Takes the chosen entry of the listing; goes on to the next field where nothing is left to complete.
     fn complete(&mut self) -> Vec<message::Effect> {
-        if let Some(entry) = self.listing.entries.get(self.chosen) {
-            self.inputs[at(self.field)] = TextInput::new(&format!("{}{entry}", self.listing.folder));
+        let entry = self.listing.entries.get(self.chosen).filter(|_| self.field.is_path());
+        let path = entry.map(|entry| format!("{}{entry}", self.listing.folder));
+        match path.filter(|path| path != self.text(self.field)) {
+            Some(path) => {
+                self.inputs[at(self.field)] = TextInput::new(&path);
+                self.look()
+            }
+            None => self.go(1),
         }
-        self.look()
+    }
+
+    /// The keys that act now, with a word each.
+    pub fn keys(&self) -> &'static [(&'static str, &'static str)] {
+        match self.field {
+            _ if self.busy => &[("Esc", "stop")],
+            Field::Preprocess => &[("← →", "choose"), ("↑ ↓", "fields"), ("Esc", "leave")],
+            Field::Name => &[("Enter", "make the project"), ("↑ ↓", "fields"), ("Esc", "leave")],
+            _ => &[("Tab", "complete"), ("PgDn", "next entry"), ("↑ ↓", "fields"), ("Esc", "leave")],
+        }
     }
 
     fn go(&mut self, steps: isize) -> Vec<message::Effect> {

@@ -48,11 +48,19 @@ pub fn draw(app: &App, import: &Import, area: Rect, buffer: &mut Buffer) {
     let mut y = area.y + 3 + Field::ALL.len() as u16;
     put(y, Line::styled(format!("  {explanation}"), theme.dim));
     y += 1;
-    if let Some(refused) = &import.refused {
-        put(y, Line::styled(format!("  {refused}"), theme.worse));
+    let state = match &import.refused {
+        _ if import.busy => {
+            Some(("the model is run once, to see that all fits and how fast it is …", theme.accent))
+        }
+        Some(refused) => Some((refused.as_str(), theme.worse)),
+        None => None,
+    };
+    for line in state.iter().flat_map(|(text, _)| wrap(text, usize::from(width.saturating_sub(2)))) {
+        put(y, Line::styled(format!("  {line}"), state.map_or(theme.text, |(_, style)| style)));
+        y += 1;
     }
     y += 1;
-    let room = usize::from(area.bottom().saturating_sub(y + 2));
+    let room = usize::from(area.bottom().saturating_sub(y));
     let below = if matches!(import.field, Field::Preprocess | Field::Name) {
         trial_lines(app, import, usize::from(width), room)
     } else {
@@ -62,8 +70,6 @@ pub fn draw(app: &App, import: &Import, area: Rect, buffer: &mut Buffer) {
         put(y, line);
         y += 1;
     }
-    let keys = "Tab completes · PgDn picks · ↑ ↓ fields · Enter on Name makes it · Esc";
-    put(area.bottom() - 1, Line::styled(keys, theme.dim));
     if let Some(rect) = input_at {
         import.inputs[super::at(import.field)].draw(rect, buffer, theme);
     }

@@ -1,0 +1,515 @@
+//! Channels of one tensor are brought to like ranges, without changing what the network computes.
+//!
+//! All channels of an activation share one scale, so a channel that stays small has few of the 256 steps. Between
+//! layers a channel may be multiplied by a positive factor if the layers that write it take the factor into
+//! their weights and those that read it take it out again (cross-layer equalization: Nagel et al. 2019,
+//! arXiv:1906.04721, 4.1; between a layer normalization and a product of matrices: SmoothQuant, Xiao et al. 2022,
+//! arXiv:2211.10438). Biases take the factors with the weights. Weights have a scale for each output channel, so
+//! this costs the writers nothing; a reader that sums over channels pays, since its weights then differ more among
+//! its inputs. How far to go is chosen for each set of tensors that must share factors, by what rounding both is
+//! expected to do to the results of the readers.
+//!
+//! At a Clip from above a factor may only lift a channel as far as no value seen reaches the bound.
+
+mod channels;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ndarray::{Array3, ArrayD, Axis};
+
+use super::cut::{Place, with_outputs};
+use super::threads::on_threads;
+use super::{Placement, QuantizeError};
+use crate::engine::Value;
+use crate::model::graph::{self, Index};
+use crate::model::{Model, shapes};
+use crate::progress::Progress;
+use channels::{Channels, Layer, Role};
+
+/// No channel is lifted by more than this.
+const MOST: f32 = 64.0;
+/// How far channels go to a common range: not at all, or all the way.
+const STRENGTHS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
+/// A strength has to be better than none by more than this share.
+const LEAST_GAIN: f64 = 1e-3;
+/// Largest steps of stored activations and weights.
+const STEPS: f64 = 255.0;
+const WEIGHT_STEPS: f64 = 127.0;
+
+/// A model that computes what another one does, and quantizes better.
+pub struct Equalized {
+    /// The model: the same graph with other constants.
+    pub model: Model,
+    /// Quantized tensors whose channels got factors.
+    pub tensors: usize,
+}
+
+/// Rescales the channels of `model` by what `images` (CHW, preprocessed) make of them. The result does not depend
+/// on the number of threads.
+///
+/// # Errors
+/// The graph can't be analysed, inference fails, or the user asked to stop.
+pub fn equalize(
+    model: &Model,
+    placement: &Placement,
+    images: &[Array3<f32>],
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Equalized, QuantizeError> {
+    let mut known = shapes::infer(model, 1)?;
+    known.extend(model.inputs().into_iter().map(|i| i.name).zip(shapes::input_shapes(model, 1)?));
+    let channels = Channels::new(model.graph(), &known);
+    let movable = |tensor: &str| {
+        channels.classes(tensor).is_some_and(|classes| classes.iter().any(|c| !channels.is_frozen(*c)))
+    };
+    let tensors: BTreeSet<String> =
+        placement.tensors.iter().map(|t| t.name.clone()).filter(|t| movable(t)).collect();
+    if tensors.is_empty() {
+        return Ok(Equalized { model: model.clone(), tensors: 0 });
+    }
+    let read = channels.layers.iter().filter(|l| l.weights.is_some()).map(|l| l.x.clone());
+    let watched: BTreeSet<String> = tensors.iter().cloned().chain(read).collect();
+    let seen = watch(model, &watched, images, threads, progress)?;
+    let constants = Constants::new(model);
+    let bench = Bench { channels: &channels, seen: &seen, constants: &constants };
+    let mut factors = vec![1f64; channels.len()];
+    for set in sets(&channels, &tensors) {
+        bench.choose(&set, &mut factors);
+    }
+    let moved = |tensor: &&String| {
+        channels.classes(tensor).is_some_and(|classes| classes.iter().any(|c| factors[*c] != 1.0))
+    };
+    let tensors = tensors.iter().filter(moved).count();
+    Ok(Equalized { model: constants.rescaled(model, &channels, &factors), tensors })
+}
+
+/// What the images made of the channels of one tensor.
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    low: Vec<f32>,
+    high: Vec<f32>,
+    /// Mean of the squares.
+    power: Vec<f64>,
+}
+
+impl Seen {
+    fn of(value: &Value) -> Option<Seen> {
+        let shape = value.shape();
+        let axis = channels::axis(shape)?;
+        let (count, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>().max(1));
+        let mut seen = Seen { low: vec![0.0; count], high: vec![0.0; count], power: vec![0.0; count] };
+        for (run, values) in value.as_slice().chunks(inner).enumerate() {
+            let channel = run % count.max(1);
+            for value in values {
+                seen.low[channel] = seen.low[channel].min(*value);
+                seen.high[channel] = seen.high[channel].max(*value);
+                seen.power[channel] += f64::from(*value).powi(2);
+            }
+        }
+        let each = (value.as_slice().len() / count.max(1)).max(1) as f64;
+        seen.power.iter_mut().for_each(|p| *p /= each);
+        Some(seen)
+    }
+
+    fn merge(&mut self, other: &Seen) {
+        let pairs = |mine: &mut Vec<f32>, theirs: &[f32], better: fn(f32, f32) -> f32| {
+            mine.iter_mut().zip(theirs).for_each(|(m, t)| *m = better(*m, *t));
+        };
+        pairs(&mut self.low, &other.low, f32::min);
+        pairs(&mut self.high, &other.high, f32::max);
+        self.power.iter_mut().zip(&other.power).for_each(|(m, t)| *m += t);
+    }
+
+    /// The largest magnitude of a channel.
+    fn largest(&self, channel: usize) -> f32 {
+        self.high[channel].max(-self.low[channel])
+    }
+}
+
+fn watch(
+    model: &Model,
+    tensors: &BTreeSet<String>,
+    images: &[Array3<f32>],
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<BTreeMap<String, Seen>, QuantizeError> {
+    let session = with_outputs(model, tensors.clone())?;
+    let places: Vec<Place> =
+        tensors.iter().map(|t| Place::find(session.as_ref(), t)).collect::<Result<_, _>>()?;
+    let each = on_threads(images.len(), threads, || {
+        let mut runner = session.spawn()?;
+        let places = &places;
+        Ok(move |image: usize| {
+            if progress.cancelled() {
+                return Err(QuantizeError::Cancelled { images: image as u64 });
+            }
+            let input = Value::from(images[image].clone().insert_axis(Axis(0)).into_dyn());
+            let outputs = runner.run(std::slice::from_ref(&input))?;
+            Ok(places.iter().map(|p| Seen::of(p.value(&input, &outputs))).collect::<Vec<_>>())
+        })
+    })?;
+    // In the order of the images, since sums depend on it.
+    let mut all: BTreeMap<String, Seen> = BTreeMap::new();
+    for of_image in each {
+        for (tensor, seen) in tensors.iter().zip(of_image) {
+            let Some(seen) = seen else { continue };
+            match all.get_mut(tensor) {
+                Some(before) => before.merge(&seen),
+                None => drop(all.insert(tensor.clone(), seen)),
+            }
+        }
+    }
+    let count = images.len().max(1) as f64;
+    all.values_mut().for_each(|seen| seen.power.iter_mut().for_each(|p| *p /= count));
+    Ok(all)
+}
+
+/// Tensors that share classes of channels, each with all that are tied to it, in the order of their names.
+fn sets(channels: &Channels, tensors: &BTreeSet<String>) -> Vec<Vec<String>> {
+    let mut sets: Vec<(BTreeSet<usize>, Vec<String>)> = Vec::new();
+    for tensor in tensors {
+        let mut classes: BTreeSet<usize> = channels.classes(tensor).unwrap_or(&[]).iter().copied().collect();
+        let mut members = Vec::new();
+        sets.retain_mut(|(known, names)| {
+            let apart = known.is_disjoint(&classes);
+            if !apart {
+                classes.append(known);
+                members.append(names);
+            }
+            apart
+        });
+        members.push(tensor.clone());
+        sets.push((classes, members));
+    }
+    sets.into_iter().map(|(_, members)| members).collect()
+}
+
+/// What strengths are judged by.
+struct Bench<'a> {
+    channels: &'a Channels,
+    seen: &'a BTreeMap<String, Seen>,
+    constants: &'a Constants,
+}
+
+impl Bench<'_> {
+    /// Gives the classes of `set` the factors that are expected to do the least harm.
+    fn choose(&self, set: &[String], factors: &mut [f64]) {
+        let mut largest: BTreeMap<usize, f32> = BTreeMap::new();
+        for tensor in set {
+            let (Some(classes), Some(seen)) = (self.channels.classes(tensor), self.seen.get(tensor)) else {
+                return;
+            };
+            for (channel, class) in classes.iter().enumerate().filter(|(_, c)| !self.channels.is_frozen(**c))
+            {
+                let of_class = largest.entry(*class).or_insert(0.0);
+                *of_class = of_class.max(seen.largest(channel));
+            }
+        }
+        let top = largest.values().copied().fold(0f32, f32::max);
+        if top <= 0.0 || !top.is_finite() {
+            return;
+        }
+        let room: Vec<(usize, f64)> = largest
+            .iter()
+            .map(|(class, largest)| {
+                let to = top.min(self.channels.cap(*class));
+                // A channel that is always 0 would be lifted without end.
+                (*class, f64::from((to / largest.max(to / MOST)).max(1.0)))
+            })
+            .collect();
+        let mut best: Option<(f64, f64)> = None;
+        let put = |strength: f64, factors: &mut [f64]| {
+            room.iter().for_each(|(class, room)| factors[*class] = room.powf(strength));
+        };
+        for strength in STRENGTHS {
+            put(strength, factors);
+            let harm = self.harm(set, factors);
+            if best.is_none_or(|(least, _)| harm < least * (1.0 - LEAST_GAIN)) {
+                best = Some((harm, strength));
+            }
+        }
+        put(best.map_or(0.0, |(_, strength)| strength), factors);
+    }
+
+    /// Noise ÷ signal at the results of all layers that read `set`, from rounding activations and weights.
+    fn harm(&self, set: &[String], factors: &[f64]) -> f64 {
+        let mut harm = 0.0;
+        let mut weighed: Vec<&Layer> = Vec::new();
+        for tensor in set {
+            let (Some(classes), Some(seen)) = (self.channels.classes(tensor), self.seen.get(tensor)) else {
+                continue;
+            };
+            let ends = |values: &[f32]| -> Vec<f64> {
+                values.iter().zip(classes).map(|(v, class)| f64::from(*v) * factors[*class]).collect()
+            };
+            let high = ends(&seen.high).into_iter().fold(0.0, f64::max);
+            let low = ends(&seen.low).into_iter().fold(0.0, f64::min);
+            let noise = ((high - low) / STEPS).powi(2) / 12.0;
+            for layer in self.channels.readers(tensor) {
+                let Some(found) = self.of_layer(layer, factors) else { continue };
+                harm += noise * found.gain;
+                if !weighed.contains(&layer) {
+                    weighed.push(layer);
+                    harm += found.weights;
+                }
+            }
+        }
+        harm
+    }
+
+    fn of_layer(&self, layer: &Layer, factors: &[f64]) -> Option<Harm> {
+        let weights = self.constants.values.get(layer.weights.as_ref()?)?;
+        let (classes, seen) = (self.channels.classes(&layer.x)?, self.seen.get(&layer.x)?);
+        let input_axis = match layer.role {
+            Role::Dense { input_axis, .. } => input_axis,
+            _ => return Some(self.of_single(weights, classes, seen, factors)),
+        };
+        let factor: Vec<f64> = classes.iter().map(|class| factors[*class]).collect();
+        let (mut signal, mut passed) = (0.0, 0.0);
+        // For each output channel the largest weight.
+        let mut largest = vec![0f64; weights.len() / weights.shape()[input_axis].max(1)];
+        let kernel: usize = weights.shape().iter().skip(2).product();
+        for (channel, of_input) in weights.axis_iter(Axis(input_axis)).enumerate() {
+            let mut power = 0.0;
+            for (at, weight) in of_input.iter().enumerate() {
+                let weight = f64::from(*weight);
+                power += weight * weight;
+                let slot = &mut largest[at / kernel.max(1)];
+                *slot = slot.max(weight.abs() / factor[channel]);
+            }
+            signal += power * seen.power[channel];
+            passed += power / factor[channel].powi(2);
+        }
+        let rounding: f64 = largest.iter().map(|top| (top / WEIGHT_STEPS).powi(2)).sum::<f64>() / 12.0;
+        let read: f64 = seen.power.iter().zip(&factor).map(|(power, factor)| power * factor.powi(2)).sum();
+        let signal = signal.max(f64::MIN_POSITIVE);
+        Some(Harm { gain: passed / signal, weights: rounding * kernel as f64 * read / signal })
+    }
+
+    /// A layer that reads each channel alone: its weights have scales of their own, and lose nothing.
+    fn of_single(&self, weights: &ArrayD<f32>, classes: &[usize], seen: &Seen, factors: &[f64]) -> Harm {
+        let each = (weights.len() / classes.len().max(1)).max(1);
+        let (mut signal, mut passed) = (0.0, 0.0);
+        let values: Vec<f64> = weights.iter().map(|w| f64::from(*w).powi(2)).collect();
+        for (channel, run) in values.chunks(each).enumerate().take(classes.len()) {
+            let power: f64 = run.iter().sum();
+            signal += power * seen.power[channel];
+            passed += power / factors[classes[channel]].powi(2);
+        }
+        Harm { gain: passed / signal.max(f64::MIN_POSITIVE), weights: 0.0 }
+    }
+}
+
+/// What a layer makes of rounding.
+struct Harm {
+    /// Noise ÷ signal at its result for noise of power 1 in each input.
+    gain: f64,
+    /// Noise ÷ signal from its weights.
+    weights: f64,
+}
+
+/// The constants of layers.
+struct Constants {
+    values: HashMap<String, ArrayD<f32>>,
+}
+
+impl Constants {
+    fn new(model: &Model) -> Constants {
+        let constants = model.graph().initializer.iter();
+        let values = constants.filter_map(|c| Some((c.name.clone(), graph::to_array::<f32>(c)?)));
+        Constants { values: values.collect() }
+    }
+
+    /// The model with what factors make of its layers.
+    fn rescaled(&self, model: &Model, channels: &Channels, factors: &[f64]) -> Model {
+        let mut model = model.clone();
+        let index = Index::new(model.graph());
+        let Some(graph) = model.proto.graph.as_mut() else { return model };
+        let of = |tensor: &str, power: i32| -> Vec<f64> {
+            let classes = channels.classes(tensor).unwrap_or(&[]);
+            classes.iter().map(|class| factors[*class].powi(power)).collect()
+        };
+        let mut write = |name: &String, values: ArrayD<f32>| {
+            if let Some(at) = index.initializer(name) {
+                let flat: Vec<f32> = values.iter().copied().collect();
+                graph.initializer[at] = graph::tensor(name, values.shape(), &flat);
+            }
+        };
+        for layer in &channels.layers {
+            let (read, written) = (of(&layer.x, -1), of(&layer.y, 1));
+            if read.iter().chain(&written).all(|f| *f == 1.0) {
+                continue;
+            }
+            if let Some((name, values)) = layer.weights.as_ref().and_then(|n| Some((n, self.values.get(n)?)))
+            {
+                let mut values = values.clone();
+                match layer.role {
+                    Role::Dense { input_axis, output_axis } => {
+                        times(&mut values, input_axis, &read);
+                        times(&mut values, output_axis, &written);
+                    }
+                    _ => {
+                        let both: Vec<f64> = read.iter().zip(&written).map(|(r, w)| r * w).collect();
+                        each(&mut values, &both);
+                    }
+                }
+                write(name, values);
+            }
+            if let Some((name, values)) = layer.bias.as_ref().and_then(|n| Some((n, self.values.get(n)?))) {
+                let mut values = values.clone();
+                each(&mut values, &written);
+                write(name, values);
+            }
+        }
+        model
+    }
+}
+
+/// Multiplies each index of an axis by its factor.
+fn times(values: &mut ArrayD<f32>, axis: usize, factors: &[f64]) {
+    for (mut slice, factor) in values.axis_iter_mut(Axis(axis)).zip(factors) {
+        slice.mapv_inplace(|v| (f64::from(v) * factor) as f32);
+    }
+}
+
+/// Multiplies equal runs of the values, in C order, each by its factor.
+fn each(values: &mut ArrayD<f32>, factors: &[f64]) {
+    let run = (values.len() / factors.len().max(1)).max(1);
+    for (at, value) in values.iter_mut().enumerate() {
+        *value = (f64::from(*value) * factors.get(at / run).copied().unwrap_or(1.0)) as f32;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::engine::builtin::Builtin;
+    use crate::engine::{Engine, LoadOptions};
+    use crate::model::graph::with_int;
+    use crate::progress::Silent;
+    use crate::quantize::testing::{self, Builder};
+    use crate::quantize::{Options, place};
+
+    fn images() -> Vec<Array3<f32>> {
+        (0..4).map(|i| testing::image(&[1, 4, 8, 8], i)).collect()
+    }
+
+    /// Depthwise and dense layers, a sum, and a squeeze and excitation; some channels are made small.
+    fn network(activation: &str) -> Model {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let (low, high) = (b.constant("low", &[], &[0.0]), b.constant("high", &[], &[6.0]));
+        let act = |b: &mut Builder, name: &str, x: &str| match activation {
+            "Clip" => b.op("Clip", name, &[x, &low, &high]),
+            other => b.op(other, name, &[x]),
+        };
+        let x = b.conv("stem", "input", 4, 8, 3, 1);
+        let x = act(&mut b, "stem.act", &x);
+        let y = b.conv("depth", &x, 8, 8, 3, 8);
+        let y = act(&mut b, "depth.act", &y);
+        let gate = b.op("GlobalAveragePool", "squeeze", &[&y]);
+        let gate = b.conv("excite", &gate, 8, 8, 1, 1);
+        let gate = b.op("Sigmoid", "gate", &[&gate]);
+        let y = b.op("Mul", "scaled", &[&y, &gate]);
+        let y = b.conv("project", &y, 8, 8, 1, 1);
+        let x = b.op("Add", "sum", &[&y, &x]);
+        let x = b.conv("last", &x, 8, 4, 1, 1);
+        let x = b.op("GlobalAveragePool", "pool", &[&x]);
+        let x = b.op("Flatten", "flat", &[&x]);
+        let x = b.gemm("head", &x, 4, 3);
+        let mut model = b.model(&x, &[1, 3]);
+        let graph = model.proto.graph.as_mut().unwrap();
+        for name in ["stem.weight", "stem.bias", "depth.weight", "depth.bias"] {
+            let constant = graph.initializer.iter_mut().find(|i| i.name == name).unwrap();
+            let mut values = graph::to_array::<f32>(constant).unwrap();
+            times(&mut values, 0, &[1.0, 0.1, 0.02, 1.0, 0.5, 0.05, 1.0, 0.01]);
+            *constant = graph::tensor(name, values.shape(), &values.iter().copied().collect::<Vec<_>>());
+        }
+        model
+    }
+
+    fn run(model: &Model, image: &Array3<f32>) -> Vec<f32> {
+        let session = Builtin.load(model, &LoadOptions::default()).unwrap();
+        let input = Value::from(image.clone().insert_axis(Axis(0)).into_dyn());
+        session.spawn().unwrap().run(&[input]).unwrap()[0].as_slice().to_vec()
+    }
+
+    fn equalized(model: &Model, threads: usize) -> Equalized {
+        let placement = place(model, &Options::default()).unwrap();
+        equalize(model, &placement, &images(), threads, &Silent).unwrap()
+    }
+
+    #[test]
+    fn the_results_stay_and_channels_move() {
+        for activation in ["Relu", "LeakyRelu", "Clip"] {
+            let model = network(activation);
+            let found = equalized(&model, 1);
+            assert!(found.tensors >= 2, "{activation}: {}", found.tensors);
+            for image in images() {
+                for (a, b) in run(&model, &image).iter().zip(run(&found.model, &image)) {
+                    assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0), "{activation}: {a} {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn int8_loses_less() {
+        let model = network("Relu");
+        let found = equalized(&model, 2);
+        let error = |source: &Model| {
+            let int8 = testing::quantized(source, &Options::default(), 1).model;
+            let of = |image: &Array3<f32>| -> f32 {
+                run(&model, image).iter().zip(run(&int8, image)).map(|(a, b)| (a - b).powi(2)).sum()
+            };
+            images().iter().map(of).sum::<f32>()
+        };
+        let (before, after) = (error(&model), error(&found.model));
+        assert!(after < before, "{before} {after}");
+    }
+
+    #[test]
+    fn the_result_does_not_depend_on_the_threads() {
+        let model = network("Clip");
+        assert_eq!(equalized(&model, 1).model.encode(), equalized(&model, 3).model.encode());
+    }
+
+    #[test]
+    fn the_weights_of_a_normalization_take_the_factors_of_the_product_behind_it() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let x = b.op("GlobalAveragePool", "pool", &["input"]);
+        let x = b.op("Flatten", "flat", &[&x]);
+        let x = b.op("Softmax", "norm", &[&x]);
+        let gain = b.constant("norm.gain", &[4], &[1.0, 1.0, 1.0, 30.0]);
+        let shift = b.constant("norm.shift", &[4], &[0.1; 4]);
+        let x = b.op("Mul", "gained", &[&x, &gain]);
+        let x = b.op("Add", "shifted", &[&x, &shift]);
+        let values = b.noise(4 * 5);
+        let weights = b.constant("product.weight", &[4, 5], &values);
+        let x = b.op("MatMul", "product", &[&x, &weights]);
+        let model = b.model(&x, &[1, 5]);
+        let found = equalized(&model, 1);
+        assert_eq!(found.tensors, 1);
+        let constant = |model: &Model, name: &str| {
+            let at = Index::new(model.graph()).initializer(name).unwrap();
+            graph::to_array::<f32>(&model.graph().initializer[at]).unwrap()
+        };
+        let factor = |name: &str, at: usize| {
+            let flat = |m: &Model| constant(m, name).into_iter().nth(at).unwrap();
+            flat(&found.model) / flat(&model)
+        };
+        assert!(factor("norm.gain", 0) > 1.5 && (factor("norm.gain", 3) - 1.0).abs() < 1e-6);
+        assert!((factor("norm.gain", 0) - factor("norm.shift", 0)).abs() < 1e-4);
+        assert!((factor("norm.gain", 0) * factor("product.weight", 2) - 1.0).abs() < 1e-4);
+    }
+
+    #[test]
+    fn constants_that_others_read_stay() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let x = b.conv("a", "input", 4, 4, 1, 1);
+        let x = b.op("Relu", "act", &[&x]);
+        let x = b.push(with_int(graph::node("Conv", "again", &[&x, "a.weight", "a.bias"], &[]), "group", 1));
+        let found = equalized(&b.model(&x, &[1, 4, 8, 8]), 1);
+        assert_eq!(found.tensors, 0);
+    }
+}

@@ -81,6 +81,8 @@ unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
                 k += 4;
             }
         }
-        finish(&tile.target, &acc);
+        // A copy: what is borrowed lies in memory, and every step would store its sums there.
+        let sums = acc;
+        finish::<true, ROWS, VECTORS>(&tile.target, &sums);
     }
 }

@@ -20,6 +20,7 @@ macro_rules! per_tier {
             Isa::Avx512Vnni => {
                 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
                 fn tier($($arg: $ty),*) {
+                    $crate::kernels::frame::align_frame();
                     $body($($arg),*)
                 }
                 // SAFETY: `assert_supported` found these instructions on this machine.
@@ -30,6 +31,7 @@ macro_rules! per_tier {
             Isa::Avx2 => {
                 #[target_feature(enable = "avx2,fma")]
                 fn tier($($arg: $ty),*) {
+                    $crate::kernels::frame::align_frame();
                     $body($($arg),*)
                 }
                 // SAFETY: `assert_supported` found these instructions on this machine.

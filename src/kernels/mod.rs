@@ -29,6 +29,7 @@ mod copy;
 mod depthwise;
 mod elementwise;
 mod float;
+mod frame;
 mod gemm;
 mod layout;
 mod memory;

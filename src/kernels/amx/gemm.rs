@@ -468,17 +468,13 @@ unsafe fn store<const VECTORS: usize>(target: &Target, addend: Option<&Addend>, 
         first: usize,
     ) {
         let sums = sums[first * VECTORS * 16..][..ROWS * VECTORS * 16].as_ptr();
-        let mut acc = [[_mm512_setzero_si512(); VECTORS]; ROWS];
-        for (at, acc) in acc.as_flattened_mut().iter_mut().enumerate() {
-            // SAFETY: `sums` holds all of them, on whole lines.
-            *acc = unsafe { _mm512_load_si512(sums.add(16 * at).cast()) };
-        }
-        // SAFETY: the caller's.
+        // SAFETY: the caller's; `sums` holds all of them, on whole lines.
         unsafe {
+            let acc = &*sums.cast::<[[__m512i; VECTORS]; ROWS]>();
             let target = target.at_row(first);
             match addend {
-                None => finish(&target, &acc),
-                Some(addend) => finish_sum(&target, &acc, addend),
+                None => finish::<true, ROWS, VECTORS>(&target, acc),
+                Some(addend) => finish_sum(&target, acc, addend),
             }
         }
     }

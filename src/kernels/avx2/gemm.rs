@@ -98,7 +98,7 @@ fn tiles(vectors: usize) -> &'static [TileFn] {
     }
     match vectors {
         2 => heights!(2: 1 2 3 4 5),
-        _ => heights!(1: 1 2 3 4 5 6 7 8 9 10),
+        _ => heights!(1: 1 2 3 4 5 6 7 8),
     }
 }
 
@@ -147,17 +147,18 @@ unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
         }
         // A copy: what is borrowed lies in memory, and every step would store its sums there.
         let sums = acc;
-        finish(&tile.target, &sums);
+        finish::<false, ROWS, VECTORS>(&tile.target, &sums);
     }
 }
 
-/// Scales a tile's sums, and stores them as `target` says.
+/// Scales a tile's sums, and stores them as `target` says. `VNNI` gives each caller a copy of its own: one that is called
+/// from a single place becomes a part of it, and the sums reach it in registers.
 ///
 /// # Safety
 /// The machine has AVX2; `target` holds factors and room for the rows and channels.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(in super::super) unsafe fn finish<const ROWS: usize, const VECTORS: usize>(
+pub(in super::super) unsafe fn finish<const VNNI: bool, const ROWS: usize, const VECTORS: usize>(
     target: &Target,
     acc: &[[__m256i; VECTORS]; ROWS],
 ) {
@@ -166,8 +167,15 @@ pub(in super::super) unsafe fn finish<const ROWS: usize, const VECTORS: usize>(
         match target.store {
             Store::U8 { zero_point, lo, hi } => {
                 let bytes = Bytes::new(zero_point, lo, hi);
-                for (r, acc) in acc.iter().enumerate() {
-                    bytes.store(acc, target.factors, target.out.add(r * target.ldo), target.channels);
+                let out = |r: usize| target.out.add(r * target.ldo);
+                let paired = if VECTORS == 2 { ROWS / 2 * 2 } else { 0 };
+                for r in (0..paired).step_by(2) {
+                    let last = VECTORS - 1;
+                    let two = [[acc[r][0], acc[r][last]], [acc[r + 1][0], acc[r + 1][last]]];
+                    bytes.store_two(two, target.factors, [out(r), out(r + 1)], target.channels);
+                }
+                for (r, acc) in acc.iter().enumerate().skip(paired) {
+                    bytes.store(acc, target.factors, out(r), target.channels);
                 }
             }
             Store::F32 => {

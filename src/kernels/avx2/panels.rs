@@ -3,7 +3,7 @@
 use super::super::buffer::Aligned;
 use super::super::layout::{Product, channel_of};
 use super::LANES;
-use super::pairs::{GROUP, pair_up};
+use super::pairs::{GROUP, NONE, pair_up};
 
 /// Four inputs of one tap, in the order in which they are paired.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +14,9 @@ pub(super) struct Step {
     /// Which of these; no input where the highest bit is set.
     pub select: [u8; 4],
 }
+
+/// The weights of a step's inputs, one for each channel; none where there is no input.
+type Line = [Vec<i8>; 4];
 
 /// Channels `first..first + channels` of a product, in `vectors` vectors.
 #[derive(Debug, Clone)]
@@ -71,11 +74,13 @@ impl Panels {
             factors: Aligned::zeros(n.next_multiple_of(LANES)),
         };
         let (mut first, mut weights) = (0, 0);
+        let mut lines = vec![];
         while first < n {
             let vectors = (n - first).div_ceil(LANES).min(VECTORS);
             let channels = (n - first).min(vectors * LANES);
             let steps = panels.steps.len();
-            let counts = (0..taps).map(|tap| panels.add_steps(product, first..first + channels, tap));
+            let counts =
+                (0..taps).map(|tap| panels.add_steps(product, first..first + channels, tap, &mut lines));
             let counts: Vec<u32> = counts.collect();
             panels.blocks.push(Block { first, channels, vectors, steps, counts, weights, lanes: first });
             weights += (panels.steps.len() - steps) * vectors * LANES * 4;
@@ -83,13 +88,19 @@ impl Panels {
         }
         panels.weights = Aligned::zeros(weights);
         for block in panels.blocks.clone() {
-            panels.fill(product, &block, interleave);
+            panels.fill(product, &block, &lines, interleave);
         }
         panels
     }
 
-    /// Appends the steps of one tap for a block's channels and returns how many they are.
-    fn add_steps(&mut self, product: &Product<'_>, channels: std::ops::Range<usize>, tap: usize) -> u32 {
+    /// Appends the steps of one tap for a block's channels, and to `lines` their weights; returns how many they are.
+    fn add_steps(
+        &mut self,
+        product: &Product<'_>,
+        channels: std::ops::Range<usize>,
+        tap: usize,
+        lines: &mut Vec<Line>,
+    ) -> u32 {
         let Product { taps, k, weights, .. } = *product;
         let before = self.steps.len();
         for at in (0..k).step_by(GROUP) {
@@ -97,15 +108,23 @@ impl Panels {
                 .map(|input| channels.clone().map(|n| weights[(n * taps + tap) * k + input]).collect())
                 .collect();
             for two in pair_up(&inputs).chunks(2) {
-                let [a, b] = [two[0], two.get(1).copied().unwrap_or([0x80; 2])];
-                self.steps.push(Step { at: at as u32, select: [a[0], a[1], b[0], b[1]] });
+                let mut step = Step { at: at as u32, select: [NONE; 4] };
+                let mut line = Line::default();
+                let factors = two.iter().zip([0, 2]);
+                let factors = factors.flat_map(|((a, b), at)| [(at, Some(a)), (at + 1, b.as_ref())]);
+                for (at, factor) in factors.filter_map(|(at, factor)| Some((at, factor?))) {
+                    step.select[at] = factor.input;
+                    line[at].clone_from(&factor.weights);
+                }
+                self.steps.push(step);
+                lines.push(line);
             }
         }
         (self.steps.len() - before) as u32
     }
 
-    fn fill(&mut self, product: &Product<'_>, block: &Block, interleave: bool) {
-        let Product { n, taps, k, .. } = *product;
+    fn fill(&mut self, product: &Product<'_>, block: &Block, lines: &[Line], interleave: bool) {
+        let n = product.n;
         let lanes = block.vectors * LANES;
         let channel = |lane: usize| {
             let in_block =
@@ -116,16 +135,12 @@ impl Panels {
             self.bias[block.lanes + lane] = product.bias[channel(lane)];
             self.factors[block.lanes + lane] = product.factors[channel(lane)];
         }
-        let tap_of_step =
-            block.counts.iter().enumerate().flat_map(|(tap, count)| (0..*count).map(move |_| tap));
-        let lines = self.weights[block.weights..].chunks_exact_mut(lanes * 4);
-        for ((tap, step), line) in tap_of_step.zip(&self.steps[block.steps..]).zip(lines) {
-            for (lane, four) in line.chunks_exact_mut(4).enumerate().filter(|(lane, _)| channel(*lane) < n) {
-                let row = &product.weights[(channel(lane) * taps + tap) * k..][..k];
-                for (w, select) in four.iter_mut().zip(step.select) {
-                    if select < 0x80 {
-                        *w = row[step.at as usize + usize::from(select)];
-                    }
+        let steps = block.counts.iter().map(|count| *count as usize).sum();
+        let packed = self.weights[block.weights..].chunks_exact_mut(lanes * 4);
+        for (line, packed) in lines[block.steps..].iter().take(steps).zip(packed) {
+            for (lane, four) in packed.chunks_exact_mut(4).enumerate() {
+                for (w, weights) in four.iter_mut().zip(line) {
+                    *w = weights.get(channel(lane) - block.first).copied().unwrap_or(0);
                 }
             }
         }

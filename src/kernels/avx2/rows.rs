@@ -275,9 +275,13 @@ impl Task<'_> {
                 }
             }
             // A loop of constant length: one over `left` would keep the accumulators in memory.
-            for (i, acc) in acc.iter().enumerate() {
-                if i < left {
-                    self.bytes.store(acc, self.mult, to.add(i * self.channels), self.count);
+            for i in [0, 2] {
+                let out = to.add(i * self.channels);
+                if i + 1 < left {
+                    let two = [acc[i], acc[i + 1]];
+                    self.bytes.store_two(two, self.mult, [out, out.add(self.channels)], self.count);
+                } else if i < left {
+                    self.bytes.store(&acc[i], self.mult, out, self.count);
                 }
             }
         }

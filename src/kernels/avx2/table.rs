@@ -3,6 +3,8 @@
 
 use std::arch::x86_64::*;
 
+use super::super::frame::align_frame;
+
 /// Bytes of a vector.
 const WIDTH: usize = 32;
 
@@ -12,6 +14,7 @@ const WIDTH: usize = 32;
 /// The machine has AVX2, and `out` is as long as `x`.
 #[target_feature(enable = "avx2")]
 pub(in super::super) unsafe fn lookup(table: &[u8; 256], x: &[u8], out: &mut [u8]) {
+    align_frame();
     let (whole, rest) = x.as_chunks::<WIDTH>();
     let (to, to_rest) = out.as_chunks_mut::<WIDTH>();
     for (y, x) in to.iter_mut().zip(whole) {

@@ -15,6 +15,7 @@ use std::arch::x86_64::*;
 use std::cell::RefCell;
 
 use super::super::buffer::Aligned;
+use super::super::frame::align_frame;
 use super::super::layout::channel_of;
 use super::super::types::{Geometry, Output};
 use super::super::windows::for_each_window;
@@ -160,6 +161,7 @@ impl Depthwise {
     /// As [`Depthwise::run`].
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     unsafe fn run_windows(&self, x: &[u8], geometry: &Geometry, out: &mut [u8]) {
+        align_frame();
         let bytes = Bytes::new(self.zero_point, self.lo, self.hi);
         let channels = self.channels;
         // Taps that fill up the last group have zero weights, so any readable pixel will do.
@@ -204,6 +206,7 @@ impl Depthwise {
         geometry: &Geometry,
         out: &mut [u8],
     ) {
+        align_frame();
         let bytes = Bytes::new(self.zero_point, self.lo, self.hi);
         let channels = self.channels;
         let out_row = geometry.out_width * channels;
@@ -312,6 +315,7 @@ impl Depthwise {
     /// Rows hold `len + 2 · channels + 64` bytes, and `out` can hold the output rows.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     unsafe fn flat_rows(&self, flat: &Blocks, rows: [*const u8; 4], len: usize, two: bool, out: *mut u8) {
+        align_frame();
         let bytes = Bytes::new(self.zero_point, self.lo, self.hi);
         let period = flat.bias.len() / BLOCK;
         let mut block = 0;

@@ -97,17 +97,20 @@ unsafe fn multiply<const ROWS: usize, const VECTORS: usize>(tile: &Tile<'_>) {
                 k += 4;
             }
         }
-        finish(&tile.target, &acc);
+        // A copy: what is borrowed lies in memory, and every step would store its sums there.
+        let sums = acc;
+        finish::<false, ROWS, VECTORS>(&tile.target, &sums);
     }
 }
 
-/// Scales a tile's sums, and stores them as `target` says.
+/// Scales a tile's sums, and stores them as `target` says. `AMX` gives each caller a copy of its own: one that is called
+/// from a single place becomes a part of it, and the sums reach it in registers.
 ///
 /// # Safety
 /// The machine has the tier's instructions; `target` holds factors and room for the rows and channels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(in super::super) unsafe fn finish<const ROWS: usize, const VECTORS: usize>(
+pub(in super::super) unsafe fn finish<const AMX: bool, const ROWS: usize, const VECTORS: usize>(
     target: &Target,
     acc: &[[__m512i; VECTORS]; ROWS],
 ) {
@@ -115,7 +118,7 @@ pub(in super::super) unsafe fn finish<const ROWS: usize, const VECTORS: usize>(
     unsafe {
         match target.store {
             Store::U8 { zero_point, lo, hi } => {
-                store(target, acc, &Bytes::new(zero_point, lo, hi), None);
+                store::<AMX, false, ROWS, VECTORS>(target, acc, &Bytes::new(zero_point, lo, hi), None);
             }
             Store::F32 => {
                 for (r, acc) in acc.iter().enumerate() {
@@ -147,18 +150,18 @@ pub(in super::super) unsafe fn finish_sum<const ROWS: usize, const VECTORS: usiz
     if let Store::U8 { zero_point, lo, hi } = target.store {
         let (bytes, sum) = (Bytes::new(zero_point, lo, hi), Sum::new(addend));
         // SAFETY: the caller's.
-        unsafe { store(target, acc, &bytes, Some(&sum)) }
+        unsafe { store::<true, true, ROWS, VECTORS>(target, acc, &bytes, Some(&sum)) }
     }
 }
 
 /// Requantizes a tile: vectors by fours within a row, by twos from two rows, the last one from four rows. Where
-/// there is no further row, the last one is stored again.
+/// there is no further row, the last one is stored again. A copy for each caller, as of [`finish`].
 ///
 /// # Safety
 /// As [`finish`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn store<const ROWS: usize, const VECTORS: usize>(
+unsafe fn store<const AMX: bool, const ADDS: bool, const ROWS: usize, const VECTORS: usize>(
     target: &Target,
     acc: &[[__m512i; VECTORS]; ROWS],
     bytes: &Bytes,

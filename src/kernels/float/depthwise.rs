@@ -105,6 +105,7 @@ mod vectors {
     use std::arch::x86_64::{__m256, __m512};
     use std::cell::RefCell;
 
+    use super::super::super::frame::align_frame;
     use super::super::vector::Vector;
     use super::*;
 
@@ -144,6 +145,7 @@ mod vectors {
         zeros: &[f32],
         out: &mut [f32],
     ) {
+        align_frame();
         // SAFETY: the caller's.
         unsafe { all::<__m512>(weights, x, geometry, zeros, out) }
     }
@@ -158,6 +160,7 @@ mod vectors {
         zeros: &[f32],
         out: &mut [f32],
     ) {
+        align_frame();
         // SAFETY: the caller's.
         unsafe { all::<__m256>(weights, x, geometry, zeros, out) }
     }

@@ -10,21 +10,24 @@
 //! expected to do to the results of the readers.
 //!
 //! At a Clip from above a factor may only lift a channel as far as no value seen reaches the bound.
+//!
+//! Before that, channels that are never off give a part of their values to the biases behind them (`absorb.rs`).
 
+mod absorb;
 mod channels;
+mod constants;
+mod seen;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::{Array3, ArrayD, Axis};
 
-use super::cut::{Place, with_outputs};
-use super::threads::on_threads;
 use super::{Placement, QuantizeError};
-use crate::engine::Value;
-use crate::model::graph::{self, Index};
 use crate::model::{Model, shapes};
 use crate::progress::Progress;
 use channels::{Channels, Layer, Role};
+use constants::Constants;
+use seen::{Seen, watch};
 
 /// No channel is lifted by more than this.
 const MOST: f32 = 64.0;
@@ -42,10 +45,13 @@ pub struct Equalized {
     pub model: Model,
     /// Quantized tensors whose channels got factors.
     pub tensors: usize,
+    /// Quantized tensors of which biases took a part.
+    pub absorbed: usize,
 }
 
-/// Rescales the channels of `model` by what `images` (CHW, preprocessed) make of them. The result does not depend
-/// on the number of threads.
+/// Forms of `model` that compute the same and may quantize better, by what `images` (CHW, preprocessed) make of its
+/// channels: rescaled, and where biases can take something, shifted and rescaled. None where nothing can be done. They
+/// do not depend on the number of threads.
 ///
 /// # Errors
 /// The graph can't be analysed, inference fails, or the user asked to stop.
@@ -55,7 +61,7 @@ pub fn equalize(
     images: &[Array3<f32>],
     threads: usize,
     progress: &dyn Progress,
-) -> Result<Equalized, QuantizeError> {
+) -> Result<Vec<Equalized>, QuantizeError> {
     let mut known = shapes::infer(model, 1)?;
     known.extend(model.inputs().into_iter().map(|i| i.name).zip(shapes::input_shapes(model, 1)?));
     let channels = Channels::new(model.graph(), &known);
@@ -64,104 +70,35 @@ pub fn equalize(
     };
     let tensors: BTreeSet<String> =
         placement.tensors.iter().map(|t| t.name.clone()).filter(|t| movable(t)).collect();
-    if tensors.is_empty() {
-        return Ok(Equalized { model: model.clone(), tensors: 0 });
-    }
     let read = channels.layers.iter().filter(|l| l.weights.is_some()).map(|l| l.x.clone());
     let watched: BTreeSet<String> = tensors.iter().cloned().chain(read).collect();
-    let seen = watch(model, &watched, images, threads, progress)?;
-    let constants = Constants::new(model);
-    let bench = Bench { channels: &channels, seen: &seen, constants: &constants };
-    let mut factors = vec![1f64; channels.len()];
-    for set in sets(&channels, &tensors) {
-        bench.choose(&set, &mut factors);
+    if watched.is_empty() {
+        return Ok(Vec::new());
     }
-    let moved = |tensor: &&String| {
-        channels.classes(tensor).is_some_and(|classes| classes.iter().any(|c| factors[*c] != 1.0))
-    };
-    let tensors = tensors.iter().filter(moved).count();
-    Ok(Equalized { model: constants.rescaled(model, &channels, &factors), tensors })
-}
-
-/// What the images made of the channels of one tensor.
-#[derive(Debug, Clone, PartialEq)]
-struct Seen {
-    low: Vec<f32>,
-    high: Vec<f32>,
-    /// Mean of the squares.
-    power: Vec<f64>,
-}
-
-impl Seen {
-    fn of(value: &Value) -> Option<Seen> {
-        let shape = value.shape();
-        let axis = channels::axis(shape)?;
-        let (count, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>().max(1));
-        let mut seen = Seen { low: vec![0.0; count], high: vec![0.0; count], power: vec![0.0; count] };
-        for (run, values) in value.as_slice().chunks(inner).enumerate() {
-            let channel = run % count.max(1);
-            for value in values {
-                seen.low[channel] = seen.low[channel].min(*value);
-                seen.high[channel] = seen.high[channel].max(*value);
-                seen.power[channel] += f64::from(*value).powi(2);
-            }
+    let rescaled = |mut constants: Constants, seen: &BTreeMap<String, Seen>, absorbed: usize| {
+        let bench = Bench { channels: &channels, seen, constants: &constants };
+        let mut factors = vec![1f64; channels.len()];
+        for set in sets(&channels, &tensors) {
+            bench.choose(&set, &mut factors);
         }
-        let each = (value.as_slice().len() / count.max(1)).max(1) as f64;
-        seen.power.iter_mut().for_each(|p| *p /= each);
-        Some(seen)
-    }
-
-    fn merge(&mut self, other: &Seen) {
-        let pairs = |mine: &mut Vec<f32>, theirs: &[f32], better: fn(f32, f32) -> f32| {
-            mine.iter_mut().zip(theirs).for_each(|(m, t)| *m = better(*m, *t));
+        let moved = |tensor: &&String| {
+            channels.classes(tensor).is_some_and(|classes| classes.iter().any(|c| factors[*c] != 1.0))
         };
-        pairs(&mut self.low, &other.low, f32::min);
-        pairs(&mut self.high, &other.high, f32::max);
-        self.power.iter_mut().zip(&other.power).for_each(|(m, t)| *m += t);
+        let tensors = tensors.iter().filter(moved).count();
+        constants.rescale(&channels, &factors);
+        Equalized { model: constants.put_into(model), tensors, absorbed }
+    };
+    let seen = watch(model, &watched, images, threads, progress)?;
+    let mut constants = Constants::new(model);
+    let mut forms = vec![rescaled(constants.clone(), &seen, 0)];
+    let quantized = placement.tensors.iter().map(|t| t.name.as_str());
+    let absorbed = absorb::absorb(model.graph(), quantized, &channels, &seen, &mut constants);
+    if absorbed > 0 {
+        let seen = watch(&constants.put_into(model), &watched, images, threads, progress)?;
+        forms.push(rescaled(constants, &seen, absorbed));
     }
-
-    /// The largest magnitude of a channel.
-    fn largest(&self, channel: usize) -> f32 {
-        self.high[channel].max(-self.low[channel])
-    }
-}
-
-fn watch(
-    model: &Model,
-    tensors: &BTreeSet<String>,
-    images: &[Array3<f32>],
-    threads: usize,
-    progress: &dyn Progress,
-) -> Result<BTreeMap<String, Seen>, QuantizeError> {
-    let session = with_outputs(model, tensors.clone())?;
-    let places: Vec<Place> =
-        tensors.iter().map(|t| Place::find(session.as_ref(), t)).collect::<Result<_, _>>()?;
-    let each = on_threads(images.len(), threads, || {
-        let mut runner = session.spawn()?;
-        let places = &places;
-        Ok(move |image: usize| {
-            if progress.cancelled() {
-                return Err(QuantizeError::Cancelled { images: image as u64 });
-            }
-            let input = Value::from(images[image].clone().insert_axis(Axis(0)).into_dyn());
-            let outputs = runner.run(std::slice::from_ref(&input))?;
-            Ok(places.iter().map(|p| Seen::of(p.value(&input, &outputs))).collect::<Vec<_>>())
-        })
-    })?;
-    // In the order of the images, since sums depend on it.
-    let mut all: BTreeMap<String, Seen> = BTreeMap::new();
-    for of_image in each {
-        for (tensor, seen) in tensors.iter().zip(of_image) {
-            let Some(seen) = seen else { continue };
-            match all.get_mut(tensor) {
-                Some(before) => before.merge(&seen),
-                None => drop(all.insert(tensor.clone(), seen)),
-            }
-        }
-    }
-    let count = images.len().max(1) as f64;
-    all.values_mut().for_each(|seen| seen.power.iter_mut().for_each(|p| *p /= count));
-    Ok(all)
+    forms.retain(|form| form.tensors > 0 || form.absorbed > 0);
+    Ok(forms)
 }
 
 /// Tensors that share classes of channels, each with all that are tied to it, in the order of their names.
@@ -308,90 +245,20 @@ struct Harm {
     weights: f64,
 }
 
-/// The constants of layers.
-struct Constants {
-    values: HashMap<String, ArrayD<f32>>,
-}
-
-impl Constants {
-    fn new(model: &Model) -> Constants {
-        let constants = model.graph().initializer.iter();
-        let values = constants.filter_map(|c| Some((c.name.clone(), graph::to_array::<f32>(c)?)));
-        Constants { values: values.collect() }
-    }
-
-    /// The model with what factors make of its layers.
-    fn rescaled(&self, model: &Model, channels: &Channels, factors: &[f64]) -> Model {
-        let mut model = model.clone();
-        let index = Index::new(model.graph());
-        let Some(graph) = model.proto.graph.as_mut() else { return model };
-        let of = |tensor: &str, power: i32| -> Vec<f64> {
-            let classes = channels.classes(tensor).unwrap_or(&[]);
-            classes.iter().map(|class| factors[*class].powi(power)).collect()
-        };
-        let mut write = |name: &String, values: ArrayD<f32>| {
-            if let Some(at) = index.initializer(name) {
-                let flat: Vec<f32> = values.iter().copied().collect();
-                graph.initializer[at] = graph::tensor(name, values.shape(), &flat);
-            }
-        };
-        for layer in &channels.layers {
-            let (read, written) = (of(&layer.x, -1), of(&layer.y, 1));
-            if read.iter().chain(&written).all(|f| *f == 1.0) {
-                continue;
-            }
-            if let Some((name, values)) = layer.weights.as_ref().and_then(|n| Some((n, self.values.get(n)?)))
-            {
-                let mut values = values.clone();
-                match layer.role {
-                    Role::Dense { input_axis, output_axis } => {
-                        times(&mut values, input_axis, &read);
-                        times(&mut values, output_axis, &written);
-                    }
-                    _ => {
-                        let both: Vec<f64> = read.iter().zip(&written).map(|(r, w)| r * w).collect();
-                        each(&mut values, &both);
-                    }
-                }
-                write(name, values);
-            }
-            if let Some((name, values)) = layer.bias.as_ref().and_then(|n| Some((n, self.values.get(n)?))) {
-                let mut values = values.clone();
-                each(&mut values, &written);
-                write(name, values);
-            }
-        }
-        model
-    }
-}
-
-/// Multiplies each index of an axis by its factor.
-fn times(values: &mut ArrayD<f32>, axis: usize, factors: &[f64]) {
-    for (mut slice, factor) in values.axis_iter_mut(Axis(axis)).zip(factors) {
-        slice.mapv_inplace(|v| (f64::from(v) * factor) as f32);
-    }
-}
-
-/// Multiplies equal runs of the values, in C order, each by its factor.
-fn each(values: &mut ArrayD<f32>, factors: &[f64]) {
-    let run = (values.len() / factors.len().max(1)).max(1);
-    for (at, value) in values.iter_mut().enumerate() {
-        *value = (f64::from(*value) * factors.get(at / run).copied().unwrap_or(1.0)) as f32;
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
+    use super::constants::times;
     use super::*;
+    use crate::engine::Value;
     use crate::engine::builtin::Builtin;
     use crate::engine::{Engine, LoadOptions};
-    use crate::model::graph::with_int;
+    use crate::model::graph::{self, Index, with_int};
     use crate::progress::Silent;
     use crate::quantize::testing::{self, Builder};
     use crate::quantize::{Options, place};
 
-    fn images() -> Vec<Array3<f32>> {
+    pub(super) fn images() -> Vec<Array3<f32>> {
         (0..4).map(|i| testing::image(&[1, 4, 8, 8], i)).collect()
     }
 
@@ -428,15 +295,19 @@ mod tests {
         model
     }
 
-    fn run(model: &Model, image: &Array3<f32>) -> Vec<f32> {
+    pub(super) fn run(model: &Model, image: &Array3<f32>) -> Vec<f32> {
         let session = Builtin.load(model, &LoadOptions::default()).unwrap();
         let input = Value::from(image.clone().insert_axis(Axis(0)).into_dyn());
         session.spawn().unwrap().run(&[input]).unwrap()[0].as_slice().to_vec()
     }
 
-    fn equalized(model: &Model, threads: usize) -> Equalized {
+    fn forms(model: &Model, threads: usize) -> Vec<Equalized> {
         let placement = place(model, &Options::default()).unwrap();
         equalize(model, &placement, &images(), threads, &Silent).unwrap()
+    }
+
+    fn equalized(model: &Model, threads: usize) -> Equalized {
+        forms(model, threads).into_iter().next().unwrap()
     }
 
     #[test]
@@ -509,7 +380,6 @@ mod tests {
         let x = b.conv("a", "input", 4, 4, 1, 1);
         let x = b.op("Relu", "act", &[&x]);
         let x = b.push(with_int(graph::node("Conv", "again", &[&x, "a.weight", "a.bias"], &[]), "group", 1));
-        let found = equalized(&b.model(&x, &[1, 4, 8, 8]), 1);
-        assert_eq!(found.tensors, 0);
+        assert!(forms(&b.model(&x, &[1, 4, 8, 8]), 1).is_empty());
     }
 }

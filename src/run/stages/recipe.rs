@@ -311,22 +311,29 @@ impl<'a> Kitchen<'a> {
         progress: &dyn Progress,
     ) -> Result<Option<Recipe>, StageError> {
         let fitted = &trial.fitted[..self.fitted_at_once(trial.fitted.len())?];
-        let found = quantize::equalize(self.parent, self.placement, fitted, self.threads, progress)?;
-        if found.tensors == 0 {
+        let forms = quantize::equalize(self.parent, self.placement, fitted, self.threads, progress)?;
+        if forms.is_empty() {
             progress.note("no channels can be equalized");
-            return Ok(None);
         }
-        let statistics = self.observe(&found.model, progress)?;
-        let kitchen = Kitchen { parent: &found.model, statistics: &statistics, ..*self };
-        let options = kitchen.narrowed(plain.options.clone(), progress)?;
-        let (recipe, score) = kitchen.correct(options, Some(trial), progress)?;
-        let better = score.filter(|score| score.loss < before.loss);
-        progress.note(&format!(
-            "channels of {} tensors equalized: {}",
-            found.tensors,
-            if better.is_some() { "kept" } else { "not kept" }
-        ));
-        Ok(better.map(|_| Recipe { source: Some((found.model, statistics)), ..recipe }))
+        let (mut best, mut least) = (None, before.loss);
+        for form in forms {
+            let statistics = self.observe(&form.model, progress)?;
+            let kitchen = Kitchen { parent: &form.model, statistics: &statistics, ..*self };
+            let options = kitchen.narrowed(plain.options.clone(), progress)?;
+            let (recipe, score) = kitchen.correct(options, Some(trial), progress)?;
+            let better = score.is_some_and(|score| score.loss < least);
+            let absorbed = match form.absorbed {
+                0 => String::new(),
+                absorbed => format!(", biases took a part of {absorbed}"),
+            };
+            let verdict = if better { "kept" } else { "not kept" };
+            progress.note(&format!("channels of {} tensors equalized{absorbed}: {verdict}", form.tensors));
+            if let Some(score) = score.filter(|_| better) {
+                least = score.loss;
+                best = Some(Recipe { source: Some((form.model, statistics)), ..recipe });
+            }
+        }
+        Ok(best)
     }
 
     /// Statistics of another form of the parent, over the images of a trial: factors move every range, so those

@@ -150,7 +150,7 @@ mod tests {
         let mut model = b.model(&x, &[1, 4, 1, 1]);
         let graph = model.proto.graph.as_mut().unwrap();
         let bias = graph.initializer.iter_mut().find(|i| i.name == "squeeze.bias").unwrap();
-        *bias = graph::tensor("squeeze.bias", &[8], &[0.2, 5.0, -0.3, 0.1, 0.5, -0.6, 0.0, 0.4]);
+        *bias = graph::tensor("squeeze.bias", &[8], &[0.2f32, 5.0, -0.3, 0.1, 0.5, -0.6, 0.0, 0.4]);
         model
     }
 

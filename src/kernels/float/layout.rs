@@ -1,10 +1,12 @@
 //! Between NCHW and NHWC, and between f32 and u8.
 
+use std::ops::Range;
+
 use super::super::elementwise::per_tier;
 use super::super::scalar::{clamp, to_i32};
 use super::super::{Isa, span};
 
-/// Rows and columns of the blocks that a transposition moves, so that both sides stay in the cache.
+/// Pixels that are interleaved, and rows that are transposed at a time, so that both sides stay in the cache.
 const BLOCK: usize = 16;
 
 /// One NCHW image to NHWC with `pad = [top, left, bottom, right]` pixels of zeros around it.
@@ -87,18 +89,99 @@ fn transpose(isa: Isa, x: &[f32], rows: usize, columns: usize, out: &mut [f32]) 
         out.copy_from_slice(x);
         return;
     }
-    per_tier!(isa, transpose_blocks(x: &[f32], rows: usize, columns: usize, out: &mut [f32]));
+    isa.assert_supported();
+    match isa.base() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni | Isa::Avx2 => {
+            // SAFETY: `assert_supported` found these instructions on this machine; the callers cut both slices to the
+            // matrix.
+            #[allow(unsafe_code)]
+            unsafe {
+                squares::transpose(x, rows, columns, out);
+            }
+        }
+        _ => transpose_part(x, 0..rows, rows, 0..columns, columns, out),
+    }
 }
 
-#[inline(always)]
-fn transpose_blocks(x: &[f32], rows: usize, columns: usize, out: &mut [f32]) {
-    for row in (0..rows).step_by(BLOCK) {
-        let height = BLOCK.min(rows - row);
-        for column in (0..columns).step_by(BLOCK) {
-            for c in column..(column + BLOCK).min(columns) {
-                for (r, y) in out[c * rows + row..][..height].iter_mut().enumerate() {
-                    *y = x[(row + r) * columns + c];
+/// As [`transpose`], of some rows and columns.
+fn transpose_part(
+    x: &[f32],
+    some_rows: Range<usize>,
+    rows: usize,
+    some_columns: Range<usize>,
+    columns: usize,
+    out: &mut [f32],
+) {
+    for first in some_rows.clone().step_by(BLOCK) {
+        let height = BLOCK.min(some_rows.end - first);
+        for column in some_columns.clone() {
+            for (r, y) in out[column * rows + first..][..height].iter_mut().enumerate() {
+                *y = x[(first + r) * columns + column];
+            }
+        }
+    }
+}
+
+/// Squares of eight rows and columns, which are shuffled in registers.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod squares {
+    use std::arch::x86_64::*;
+
+    /// Rows and columns of a square.
+    const SIDE: usize = 8;
+
+    /// # Safety
+    /// The machine has AVX2; `x` and `out` hold `rows · columns` elements.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn transpose(x: &[f32], rows: usize, columns: usize, out: &mut [f32]) {
+        let (whole_rows, whole_columns) = (rows / SIDE * SIDE, columns / SIDE * SIDE);
+        for row in (0..whole_rows).step_by(SIDE) {
+            for column in (0..whole_columns).step_by(SIDE) {
+                // SAFETY: the square lies within both.
+                unsafe {
+                    let from = x.as_ptr().add(row * columns + column);
+                    square(from, columns, out.as_mut_ptr().add(column * rows + row), rows);
                 }
+            }
+        }
+        super::transpose_part(x, 0..whole_rows, rows, whole_columns..columns, columns, out);
+        super::transpose_part(x, whole_rows..rows, rows, 0..columns, columns, out);
+    }
+
+    /// One square, whose rows lie `from_step` and `to_step` elements apart.
+    ///
+    /// # Safety
+    /// Eight rows of eight elements can be read and written.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn square(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            let row = |r: usize| _mm256_loadu_ps(from.add(r * from_step));
+            let [a, b, c, d] = [row(0), row(1), row(2), row(3)];
+            let [e, f, g, h] = [row(4), row(5), row(6), row(7)];
+            // Pairs of rows, then fours, in each half; then the halves.
+            let (ab, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (cd, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            let (ef, ef_high) = (_mm256_unpacklo_ps(e, f), _mm256_unpackhi_ps(e, f));
+            let (gh, gh_high) = (_mm256_unpacklo_ps(g, h), _mm256_unpackhi_ps(g, h));
+            let upper = [
+                _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd),
+                _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd),
+                _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+                _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+            ];
+            let lower = [
+                _mm256_shuffle_ps::<0b01_00_01_00>(ef, gh),
+                _mm256_shuffle_ps::<0b11_10_11_10>(ef, gh),
+                _mm256_shuffle_ps::<0b01_00_01_00>(ef_high, gh_high),
+                _mm256_shuffle_ps::<0b11_10_11_10>(ef_high, gh_high),
+            ];
+            for (r, (upper, lower)) in upper.into_iter().zip(lower).enumerate() {
+                _mm256_storeu_ps(to.add(r * to_step), _mm256_permute2f128_ps::<0x20>(upper, lower));
+                _mm256_storeu_ps(to.add((r + 4) * to_step), _mm256_permute2f128_ps::<0x31>(upper, lower));
             }
         }
     }

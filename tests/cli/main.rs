@@ -17,6 +17,8 @@ mod journey;
 mod kills;
 mod memory;
 mod methods;
+#[path = "../support/model.rs"]
+mod model;
 mod not_finite;
 mod output;
 mod packages;

@@ -42,7 +42,8 @@ fn runs_that_wait_have_their_turn_one_after_another_and_one_that_fails_does_not_
     let last = prepare(&root, "last", &tiny);
     // Its plan was fine when it was made. It takes so long to read that the worker is seen at it, not only its end.
     let long = "# \n".repeat(300_000);
-    std::fs::write(broken.join("run.yaml"), format!("version: 1\nmodel: {{path: gone.onnx}}\n{long}")).unwrap();
+    std::fs::write(broken.join("run.yaml"), format!("version: 1\nmodel: {{path: gone.onnx}}\n{long}"))
+        .unwrap();
     let done = workspace.calib8(&["take-turns", root.to_str().unwrap()]);
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
     let order: Vec<&str> = done.stdout.lines().collect();

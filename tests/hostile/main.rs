@@ -13,4 +13,6 @@ mod damage;
 mod entries;
 mod images;
 mod limits;
+#[path = "../support/model.rs"]
+mod model;
 mod models;

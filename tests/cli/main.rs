@@ -27,6 +27,7 @@ mod queue;
 mod runs;
 mod shards;
 mod slurm;
+mod slurm_words;
 mod stopping;
 mod support;
 mod turns;

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod branches;
 mod constants;
 mod damage;
 #[path = "../fuzz/entries.rs"]
@@ -16,3 +17,4 @@ mod limits;
 #[path = "../support/model.rs"]
 mod model;
 mod models;
+mod windows;

@@ -10,6 +10,8 @@ use crate::run::summary::Verdict;
 
 /// Characters of a hash that tell files apart for people.
 const HASH: usize = 8;
+/// Columns up to the host.
+const BEFORE_KIND: usize = 7;
 
 /// Arguments of `calib8 history`.
 #[derive(Debug, clap::Args)]
@@ -51,7 +53,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
 }
 
 fn page(lines: &[Measurement]) -> String {
-    let titles = [
+    let mut titles = vec![
         "RUN",
         "MODEL",
         "ENGINE",
@@ -69,13 +71,18 @@ fn page(lines: &[Measurement]) -> String {
         "SPEED-UP",
         "AGREEMENT",
     ];
+    // Only runs that measured on several kinds of node have them.
+    let kinds = lines.iter().any(|line| line.on.is_some());
+    if kinds {
+        titles.insert(BEFORE_KIND, "KIND OF NODE");
+    }
     let mut rows = Vec::new();
     for line in lines {
         let mark = match line.verdict {
             Verdict::NotDistinguishable => " ?",
             _ => "",
         };
-        rows.push(vec![
+        let mut row = vec![
             line.name.clone(),
             line.optimized_sha256.chars().take(HASH).collect(),
             line.engine.to_string(),
@@ -92,7 +99,11 @@ fn page(lines: &[Measurement]) -> String {
             format!("{:.2}", line.optimized.latency_ms.p99),
             format!("{:.2}{mark}", line.ratio),
             line.agreement.map_or("-".to_string(), |share| format!("{:.1} %", 100.0 * share)),
-        ]);
+        ];
+        if kinds {
+            row.insert(BEFORE_KIND, line.on.clone().unwrap_or_else(|| "-".into()));
+        }
+        rows.push(row);
     }
     table(&titles, &rows)
 }

@@ -19,15 +19,16 @@ use tract_onnx::tract_hir::internal::{InferenceModelPatch, InferenceNode};
 use tract_onnx::tract_hir::ops::scan::InferenceScan;
 
 use super::sizes::{self, Excess, TooMuch};
+use super::windows::{self, Window};
 
 /// What tract says of the inputs, the outputs and the observed tensors of a node.
 type Inferred = (TVec<InferenceFact>, TVec<InferenceFact>, TVec<InferenceFact>);
 
 /// Makes the analysis of `model` fail, before anything is computed, where one tensor takes more than
-/// [`sizes::MOST_BYTES`], or where those that constants alone determine take more than `room` bytes together. The
-/// error has a [`TooMuch`] in its chain.
+/// [`sizes::MOST_BYTES`], where those that constants alone determine take more than `room` bytes together, or where a
+/// window breaks a limit of [`windows`]. The error has a [`TooMuch`] in its chain.
 pub(crate) fn measure(model: &mut InferenceModel, room: u64) {
-    wrap(model, &Arc::new(Account { room, taken: AtomicU64::new(0) }));
+    wrap(model, &Arc::new(Account { room, taken: AtomicU64::new(0), windows: AtomicU64::new(0) }));
 }
 
 /// What constants make in the whole graph, its branches and loops included.
@@ -35,6 +36,8 @@ pub(crate) fn measure(model: &mut InferenceModel, room: u64) {
 struct Account {
     room: u64,
     taken: AtomicU64,
+    /// Bytes of all windows.
+    windows: AtomicU64,
 }
 
 /// What is known of the outputs of one node; shared by the copies that tract makes of an operator.
@@ -44,6 +47,8 @@ struct Made {
     constant: AtomicBool,
     /// Bytes of them in the account.
     counted: AtomicU64,
+    /// Bytes of the window in the account.
+    window: AtomicU64,
 }
 
 /// An operator that is not computed where that would take too much.
@@ -51,6 +56,7 @@ struct Made {
 struct Measured {
     inner: Box<dyn InferenceOp>,
     node: String,
+    window: Window,
     inputs: Vec<Arc<Made>>,
     made: Arc<Made>,
     account: Arc<Account>,
@@ -74,6 +80,7 @@ fn wrap(model: &mut InferenceModel, account: &Arc<Account>) {
             wrap(&mut scan.body, account);
         }
         node.op = Box::new(Measured {
+            window: Window::of(node.op.as_ref()),
             inner: node.op.clone(),
             node: node.name.clone(),
             inputs: node.inputs.iter().map(|from| made[from.node].clone()).collect(),
@@ -108,6 +115,28 @@ impl Measured {
             }
         }
         self.made.constant.fetch_or(constant, Ordering::Relaxed);
+        self.check_window(inputs, outputs, constant)
+    }
+
+    /// Whether its window can be held, and gone through.
+    fn check_window(
+        &self,
+        inputs: &[InferenceFact],
+        outputs: &[InferenceFact],
+        constant: bool,
+    ) -> TractResult<()> {
+        let made = outputs.first().and_then(shape).unwrap_or_default();
+        let cost = self.window.cost(&made, |input| shape(inputs.get(input)?));
+        let before = self.made.window.fetch_max(cost.bytes, Ordering::Relaxed);
+        let more = cost.bytes.saturating_sub(before);
+        let bytes = self.account.windows.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        if bytes > windows::MOST_BYTES {
+            return Err(self.too_much(made, bytes, Excess::Windows));
+        }
+        let most = windows::most_work(constant);
+        if cost.products > most {
+            return Err(self.too_much(made, 0, Excess::Work { products: cost.products, most }));
+        }
         Ok(())
     }
 

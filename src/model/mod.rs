@@ -23,6 +23,7 @@ pub mod simplify;
 mod sizes;
 mod stored;
 mod text;
+mod windows;
 
 pub use error::ModelError;
 pub use text::{csv_field, is_obeyed, printable};

@@ -56,7 +56,30 @@ const OF_CHANNELS: [&str; 9] = [
     "MaxPool",
 ];
 
+/// Operators with windows.
+const OF_WINDOWS: [&str; 7] =
+    ["AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool", "QLinearConv"];
+
+/// The farthest that a window may reach, step or stand over: products of two of them can be counted in 64 bits.
+const FARTHEST: i64 = 1 << 31;
+
+/// What is wrong with the numbers of a window, if anything is.
+fn window(node: &NodeProto) -> Option<String> {
+    let wrong = |name: &str, least: i64| {
+        let numbers = graph::attr_ints(node, name)?;
+        let out = numbers.iter().any(|number| !(least..=FARTHEST).contains(number));
+        out.then(|| format!("its {name} are {numbers:?}, expected numbers from {least} to {FARTHEST}"))
+    };
+    let positive = ["kernel_shape", "strides", "dilations"].into_iter().find_map(|name| wrong(name, 1));
+    positive.or_else(|| ["pads", "output_padding"].into_iter().find_map(|name| wrong(name, 0)))
+}
+
 fn broken(node: &NodeProto, ranks: &HashMap<&str, usize>) -> Option<String> {
+    if OF_WINDOWS.contains(&node.op_type.as_str())
+        && let Some(what) = window(node)
+    {
+        return Some(what);
+    }
     match node.op_type.as_str() {
         op if OF_CHANNELS.contains(&op) => {
             let input = node.input.first()?;
@@ -105,6 +128,28 @@ mod tests {
             error,
             "node 'b' (BatchNormalization): its input 'g' has 1 dimensions, expected batch and channels"
         );
+    }
+
+    #[test]
+    fn the_numbers_of_a_window_are_positive_and_can_be_multiplied() {
+        let of = |name: &str, numbers: &[i64]| {
+            let conv = with_ints(node("Conv", "c", &["x", "w"], &["y"]), name, numbers);
+            check(&GraphProto { node: vec![conv], ..Default::default() })
+        };
+        for name in ["kernel_shape", "strides", "dilations"] {
+            assert_eq!(of(name, &[1, FARTHEST]), Ok(()), "{name}");
+            for bad in [0, -1, i64::MIN, FARTHEST + 1, i64::MAX] {
+                let error = of(name, &[1, bad]).unwrap_err();
+                assert_eq!(
+                    error,
+                    format!(
+                        "node 'c' (Conv): its {name} are [1, {bad}], expected numbers from 1 to 2147483648"
+                    )
+                );
+            }
+        }
+        assert_eq!(of("pads", &[0, 0, 3, FARTHEST]), Ok(()));
+        assert!(of("pads", &[0, 0, -1, 0]).is_err() && of("pads", &[0, 0, 0, FARTHEST + 1]).is_err());
     }
 
     #[test]

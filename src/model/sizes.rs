@@ -10,7 +10,7 @@ use std::path::Path;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 use tract_onnx::prelude::TractError;
 
-use super::{ModelError, check, graph, printable};
+use super::{ModelError, check, graph, printable, windows};
 
 /// Elements that a node may make from numbers in the file: 1 GiB of floats. Real models make a few thousand.
 const MOST_ELEMENTS: u64 = 1 << 28;
@@ -44,6 +44,10 @@ pub(super) enum Excess {
     Tensor,
     /// That of all tensors which constants determine.
     Constants { room: u64 },
+    /// That of all windows together.
+    Windows,
+    /// That of what one node does.
+    Work { products: u64, most: u64 },
 }
 
 impl Excess {
@@ -56,6 +60,13 @@ impl Excess {
                     gib(bytes),
                     gib(room)
                 )
+            }
+            Excess::Windows => {
+                let most = gib(windows::MOST_BYTES);
+                format!("the places in all windows up to this one take {}, and may take {most}", gib(bytes))
+            }
+            Excess::Work { products, most } => {
+                format!("that takes {products} products, and may take {most}")
             }
         }
     }
@@ -84,7 +95,10 @@ pub(super) fn unholdable(path: &Path, graph: &GraphProto, error: &TractError) ->
         shape: found.shape.as_slice().into(),
         what: found.excess.of(found.bytes).into(),
         hint: match found.excess {
-            Excess::Tensor => "give the model a smaller input or batch, or export it again",
+            Excess::Tensor | Excess::Work { .. } => {
+                "give the model a smaller input or batch, or export it again"
+            }
+            Excess::Windows => "export the model again with a global pool, or with smaller kernels",
             Excess::Constants { .. } => {
                 "export the model again with its constants folded, or give calib8 more memory"
             }

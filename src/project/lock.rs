@@ -6,14 +6,15 @@
 //! Some file systems keep no locks (NFS without its lock service, a few of FUSE). A folder there can be used, but
 //! nothing notices a second process; [`RunLock::is_kept`] says so, and a run warns.
 //!
-//! Whoever only looks takes a shared lock for a moment, so that those who look do not see each other;
-//! whoever takes the lock for good therefore tries for a moment longer than a look lasts.
+//! Whoever only looks takes a shared lock for a moment, so that those who look do not see each other. On a busy
+//! machine a moment may be long, so whoever takes the lock for good waits while others only look, which a shared lock
+//! of its own tells.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -22,9 +23,11 @@ use super::{ProjectError, host};
 /// Name of the lock file in a run directory.
 pub const LOCK_FILE: &str = "lock";
 
-/// How often a lock that is held is tried again, and after how long.
+/// How often a lock that is held is tried again, since its holder may be letting go, and after how long.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
+/// How long to wait for those who only look: a process that gets no core, or was stopped, in the middle of a look.
+const LOOKS: Duration = Duration::from_secs(10);
 
 /// Holds a folder until dropped.
 #[derive(Debug)]
@@ -139,13 +142,23 @@ fn is_without_locks(error: &std::io::Error) -> bool {
 }
 
 fn lock_patiently(file: &File) -> Result<(), TryLockError> {
-    for _ in 1..TRIES {
+    let start = Instant::now();
+    let mut held = 0;
+    loop {
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {}
             result => return result,
         }
+        // A shared lock is given beside those of others who look, and not beside one that is held for good.
+        match file.try_lock_shared() {
+            Ok(()) => file.unlock().map_err(TryLockError::Error)?,
+            Err(_) => held += 1,
+        }
+        if held == TRIES || start.elapsed() > LOOKS {
+            return Err(TryLockError::WouldBlock);
+        }
+        std::thread::sleep(PAUSE);
     }
-    file.try_lock()
 }
 
 fn locked(folder: &Path, holder: &Holder) -> ProjectError {
@@ -192,7 +205,7 @@ mod tests {
         looking.try_lock_shared().unwrap();
         assert!(RunLock::holder(folder.path()).is_none());
         let pause = std::thread::spawn(move || {
-            std::thread::sleep(2 * PAUSE);
+            std::thread::sleep(2 * TRIES * PAUSE);
             drop(looking);
         });
         RunLock::take(folder.path()).unwrap();

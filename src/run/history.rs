@@ -22,6 +22,9 @@ pub struct Measurement {
     pub measured: String,
     /// Name of the host.
     pub host: String,
+    /// The kind of node that it was taken for (`performance.on`), if the run measured on several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
     /// Its processor.
     pub cpu: String,
     /// Its cores.
@@ -85,9 +88,10 @@ pub fn sort(measurements: &mut [Measurement]) {
     measurements.sort_by(|a, b| key(a).cmp(&key(b)));
 }
 
-fn key(line: &Measurement) -> (&str, &str, &str, [usize; 3], &str, &str) {
-    let Measurement { name, optimized_sha256, engine, streams, threads, batch, host, measured, .. } = line;
-    (name, optimized_sha256, engine, [*streams, *threads, *batch], host, measured)
+fn key(line: &Measurement) -> (&str, &str, &str, [usize; 3], &str, Option<&str>, &str) {
+    let Measurement { name, optimized_sha256, engine, streams, threads, batch, host, on, measured, .. } =
+        line;
+    (name, optimized_sha256, engine, [*streams, *threads, *batch], host, on.as_deref(), measured)
 }
 
 fn search(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
@@ -119,6 +123,7 @@ fn measurements(file: &Path, performance: &Performance) -> Vec<Measurement> {
             name: performance.name.clone(),
             measured: performance.measured.clone(),
             host: host.map_or_else(|| "unknown".into(), |host| host.hostname.clone()),
+            on: performance.on.clone(),
             cpu: host.map_or_else(|| "unknown".into(), |host| host.cpu.clone()),
             cores: host.map_or(0, |host| host.cores),
             kernels: performance.method.as_ref().map_or_else(String::new, |method| method.isa.clone()),

@@ -226,8 +226,12 @@ pub fn program() -> io::Result<PathBuf> {
 fn wait_until_begun(worker: &mut Child, directory: &Path, before: u64) -> Result<(), LaunchError> {
     let pid = worker.id();
     let start = Instant::now();
-    // The worker leaves the session before it takes the lock.
-    let begun = || RunLock::holder(directory).is_some_and(|holder| holder.pid == Some(pid));
+    // It leaves the session before it takes the lock, and speaks once its plan can be used: one that only holds the
+    // lock may still let go of it without a word.
+    let begun = || {
+        RunLock::holder(directory).is_some_and(|holder| holder.pid == Some(pid))
+            && status::of(directory).state.pid == Some(pid)
+    };
     while start.elapsed() < PATIENCE {
         if begun() {
             return Ok(());

@@ -33,7 +33,7 @@ pub mod status;
 pub mod summary;
 pub mod tail;
 pub mod turns;
-pub mod worker;
+mod worker;
 
 pub use error::RunError;
 pub use stages::load::Loaded;
@@ -45,7 +45,7 @@ use interrupt::Interrupt;
 use plan::Plan;
 use shards::{ShardError, Shards, Step};
 use summary::Summary;
-use worker::StageError;
+use worker::{Desk, StageError};
 
 use crate::project::host;
 
@@ -67,7 +67,7 @@ pub fn perform(
     interrupt: &Interrupt,
 ) -> Result<Outcome, RunError> {
     begin(plan, directory, log);
-    let result = worker::execute(plan, directory, None, log, interrupt);
+    let result = worker::execute(&Desk { plan, directory, shards: None, log, interrupt });
     end(result.as_ref().map(Some), true, log);
     result
 }
@@ -87,16 +87,13 @@ pub fn merge(
     interrupt: &Interrupt,
 ) -> Result<Option<Outcome>, RunError> {
     begin(plan, directory, log);
+    let desk = Desk { plan, directory, shards: Some(shards), log, interrupt };
     let result = match step {
         Step::Statistics if shards.cut(Step::Candidates).shards > 0 => {
-            worker::prepare_candidates(plan, directory, shards, log, interrupt).map(|()| None)
+            worker::prepare_candidates(&desk, shards).map(|()| None)
         }
-        Step::Statistics | Step::Candidates => {
-            worker::make_model(plan, directory, shards, log, interrupt).map(|()| None)
-        }
-        Step::Report | Step::Sensitivity | Step::Performance => {
-            worker::execute(plan, directory, Some(shards), log, interrupt).map(Some)
-        }
+        Step::Statistics | Step::Candidates => worker::make_model(&desk, shards).map(|()| None),
+        Step::Report | Step::Sensitivity | Step::Performance => worker::execute(&desk).map(Some),
     };
     let result = match result {
         Ok(Some(outcome)) => shards.tidy().map(|()| Some(outcome)),

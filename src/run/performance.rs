@@ -29,6 +29,9 @@ pub struct Performance {
     /// The machine.
     #[serde(default)]
     pub host: Option<Host>,
+    /// The entry of `performance.on` that the machine was taken for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
     /// The two files.
     #[serde(default)]
     pub models: Option<Models>,

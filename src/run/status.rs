@@ -128,9 +128,11 @@ fn progress(directory: &Path) -> Option<Progress> {
 }
 
 fn standing(state: &State, holder: Option<&Holder>) -> Standing {
-    // A holder that is not the last to have spoken has just begun, whatever the log of the others says.
-    let begins =
-        holder.is_some_and(|holder| holder.pid != state.pid || holder.host.as_ref() != Some(&state.host));
+    // A holder that is not the last to have spoken has just begun, whatever the log of the others says. One without
+    // a name has not written it yet, or has taken it away and is about to let go: only the log tells which.
+    let begins = holder.is_some_and(|holder| {
+        holder.pid.is_some() && (holder.pid != state.pid || holder.host.as_ref() != Some(&state.host))
+    });
     match &state.phase {
         _ if begins => Standing::Running,
         Phase::Waiting if holder.is_some() => Standing::Running,
@@ -173,6 +175,7 @@ fn end_of(log: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::project::host;
+    use crate::project::lock::LOCK_FILE;
     use crate::run::event_log::EventLog;
     use crate::run::events::{Event, Stage};
 
@@ -219,6 +222,22 @@ mod tests {
         assert_eq!(of(folder.path()).standing, Standing::Running, "this process took it up again");
         drop(lock);
         assert_eq!(of(folder.path()).standing, Standing::Interrupted);
+    }
+
+    #[test]
+    fn the_end_counts_also_while_its_teller_lets_go_of_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = RunLock::take(folder.path()).unwrap();
+        // What stands there between taking away the name and letting go.
+        fs::write(folder.path().join(LOCK_FILE), "").unwrap();
+        assert_eq!(of(folder.path()).standing, Standing::Running, "before its first word");
+        let log = log(folder.path());
+        log.emit(started(std::process::id()));
+        assert_eq!(of(folder.path()).standing, Standing::Running);
+        log.emit(Event::Finished { status: Status::Passed, exit_code: 0 });
+        assert_eq!(of(folder.path()).standing, Standing::Finished(Status::Passed));
+        drop(lock);
+        assert_eq!(of(folder.path()).standing, Standing::Finished(Status::Passed));
     }
 
     #[test]

@@ -7,8 +7,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, test_kill_process};
-
 use super::RunError;
 use super::directory::PLAN_FILE;
 use super::event_log::EventLog;
@@ -90,23 +88,9 @@ fn next(workspace: &Workspace) -> Result<Next, ProjectError> {
     })
 }
 
-fn is_alive(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid).is_ok())
-}
-
 /// Begins a run. One that can't begin has failed, and says so where people look: the next has its turn.
 fn begin(directory: &Path) -> Result<(), RunError> {
-    let error = match launch::resume_detached(directory) {
-        // Until it has spoken it may let go of its lock, and would seem to wait still.
-        Ok(launch::Started { pid, .. }) => {
-            while status::of(directory).state.phase == Phase::Waiting && is_alive(pid) {
-                std::thread::sleep(LOOK / 10);
-            }
-            return Ok(());
-        }
-        Err(error) => error,
-    };
+    let Err(error) = launch::resume_detached(directory) else { return Ok(()) };
     // Somebody else was faster, or it tells by itself how it failed, before it lets go of its lock.
     let _lock = loop {
         match RunLock::take(directory) {

@@ -36,8 +36,8 @@ pub(super) struct Desk<'a> {
     pub directory: &'a RunDirectory,
     /// Where shards have looked at the images: what they found takes the place of looking at them here.
     pub shards: Option<&'a Shards>,
-    log: &'a EventLog,
-    interrupt: &'a Interrupt,
+    pub log: &'a EventLog,
+    pub interrupt: &'a Interrupt,
 }
 
 /// What a stage fails with: the error of the room that did the work.
@@ -106,23 +106,15 @@ impl Desk<'_> {
     }
 }
 
-/// Does the work of `plan` in `directory`. With `shards`, which must all have ended, no image is looked at for
-/// statistics and reports.
+/// Does the work of the plan. With shards, which must all have ended, no image is looked at for statistics and reports.
 ///
 /// # Errors
 /// A stage failed, or the user stopped the run; what was finished stays in the directory.
-pub fn execute(
-    plan: &Plan,
-    directory: &RunDirectory,
-    shards: Option<&Shards>,
-    log: &EventLog,
-    interrupt: &Interrupt,
-) -> Result<Outcome, RunError> {
-    let desk = Desk { plan, directory, shards, log, interrupt };
-    let Made { subject, parent, calibrated, tradeoff, optimized } = make(&desk)?;
-    let measured = measure::run(&desk, &subject, &optimized)?;
-    let sensitivity = sensitivity::run(&desk, &subject, &calibrated, &optimized, &measured.performance)?;
-    let reports = report::run(&desk, &subject, &parent, &optimized, &calibrated.unreadable)?;
+pub(super) fn execute(desk: &Desk) -> Result<Outcome, RunError> {
+    let Made { subject, parent, calibrated, tradeoff, optimized } = make(desk)?;
+    let measured = measure::run(desk, &subject, &optimized)?;
+    let sensitivity = sensitivity::run(desk, &subject, &calibrated, &optimized, &measured.performance)?;
+    let reports = report::run(desk, &subject, &parent, &optimized, &calibrated.unreadable)?;
     let results = closing::Results {
         calibrated: &calibrated,
         optimized: &optimized,
@@ -131,48 +123,34 @@ pub fn execute(
         tradeoff,
         evaluated: &reports,
     };
-    let summary = closing::run(&desk, &subject, &results)?;
+    let summary = closing::run(desk, &subject, &results)?;
     Ok(Outcome { summary })
 }
 
-/// Makes the INT8 model of `plan` from what `shards` found, and goes no further.
+/// Makes the INT8 model of the plan from what `shards`, those of the desk, found, and goes no further.
 ///
 /// # Errors
 /// As [`execute`].
-pub fn make_model(
-    plan: &Plan,
-    directory: &RunDirectory,
-    shards: &Shards,
-    log: &EventLog,
-    interrupt: &Interrupt,
-) -> Result<(), RunError> {
+pub(super) fn make_model(desk: &Desk, shards: &Shards) -> Result<(), RunError> {
     shards.forget_model()?;
-    let desk = Desk { plan, directory, shards: Some(shards), log, interrupt };
-    let Made { calibrated, tradeoff, optimized, .. } = make(&desk)?;
+    let Made { calibrated, tradeoff, optimized, .. } = make(desk)?;
     let fp32_layers = tradeoff.map_or_else(Vec::new, |traded| traded.summary.fp32_layers);
     shards.record_model(&optimized.model.sha256, optimized.head, fp32_layers, &kept(calibrated))
 }
 
-/// Puts the statistics of `shards` together and goes as far as scoring candidates for the INT8 model needs: with
-/// `accuracy_aware` that is the model that layers are given back of.
+/// Puts the statistics of `shards`, those of the desk, together and goes as far as scoring candidates for the INT8
+/// model needs: with `accuracy_aware` that is the model that layers are given back of.
 ///
 /// # Errors
 /// As [`execute`].
-pub fn prepare_candidates(
-    plan: &Plan,
-    directory: &RunDirectory,
-    shards: &Shards,
-    log: &EventLog,
-    interrupt: &Interrupt,
-) -> Result<(), RunError> {
+pub(super) fn prepare_candidates(desk: &Desk, shards: &Shards) -> Result<(), RunError> {
     shards.forget_model()?;
     shards.forget_statistics()?;
-    let desk = Desk { plan, directory, shards: Some(shards), log, interrupt };
-    let subject = prepare::run(&desk)?;
-    let parent = baseline::run(&desk, &subject)?;
-    let key = calibrate::merge(&desk, &subject)?;
-    let kept = match plan.optimize.method {
-        Method::AccuracyAware => Some(kept(calibrate::run(&desk, &subject, &parent)?)),
+    let subject = prepare::run(desk)?;
+    let parent = baseline::run(desk, &subject)?;
+    let key = calibrate::merge(desk, &subject)?;
+    let kept = match desk.plan.optimize.method {
+        Method::AccuracyAware => Some(kept(calibrate::run(desk, &subject, &parent)?)),
         _ => None,
     };
     shards.record_statistics(&key, kept.as_ref())

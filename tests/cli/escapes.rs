@@ -4,9 +4,10 @@
 use std::fs;
 
 use calib8::model::graph::{node, tensor, value};
-use calib8::model::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
+use calib8::model::pb::{GraphProto, ModelProto, NodeProto};
 use prost::Message;
 
+use super::model;
 use super::support::{Done, Workspace, fixture, names};
 
 /// Clears the screen, in 7 and in 8 bits, sets the title, and turns the rest around.
@@ -23,7 +24,7 @@ fn harmless(what: &str, done: &Done) {
 }
 
 /// The message with each of its names replaced; the graph is sound but for `operator`.
-fn model(operator: Option<&str>, dynamic: bool) -> Vec<u8> {
+fn evil(operator: Option<&str>, dynamic: bool) -> Vec<u8> {
     let name = |part: &str| format!("{part}{EVIL}");
     let conv = NodeProto {
         doc_string: EVIL.into(),
@@ -46,13 +47,10 @@ fn model(operator: Option<&str>, dynamic: bool) -> Vec<u8> {
         ..Default::default()
     };
     let proto = ModelProto {
-        ir_version: 8,
         producer_name: EVIL.into(),
         producer_version: EVIL.into(),
         domain: EVIL.into(),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 13 }],
-        graph: Some(graph),
-        ..Default::default()
+        ..model::of(graph)
     };
     proto.encode_to_vec()
 }
@@ -73,9 +71,9 @@ fn no_name_reaches_the_terminal_as_it_is() {
     fs::write(workspace.path("labels.txt"), labels).unwrap();
     fs::write(workspace.path("classes.txt"), format!("a{EVIL}\nb{EVIL}\nc\nd\n")).unwrap();
     let file = format!("m{EVIL}.onnx");
-    fs::write(workspace.path(&file), model(None, false)).unwrap();
-    fs::write(workspace.path("dynamic.onnx"), model(None, true)).unwrap();
-    fs::write(workspace.path("unknown.onnx"), model(Some(EVIL), false)).unwrap();
+    fs::write(workspace.path(&file), evil(None, false)).unwrap();
+    fs::write(workspace.path("dynamic.onnx"), evil(None, true)).unwrap();
+    fs::write(workspace.path("unknown.onnx"), evil(Some(EVIL), false)).unwrap();
     // In quotes, as YAML: what is not ASCII by its number.
     let escaped = |c: char| if c.is_ascii_graphic() { c.to_string() } else { format!("\\u{:04x}", c as u32) };
     let quoted = |text: &str| format!("\"{}\"", text.chars().map(escaped).collect::<String>());
@@ -146,15 +144,8 @@ fn names_of_layers_are_no_formulas_in_tables() {
         node("Flatten", "-flat", &["p"], &["y"]),
     ];
     let weights: Vec<f32> = (0..108).map(|i| (i % 13) as f32 / 13.0 - 0.5).collect();
-    let graph = GraphProto {
-        input: vec![value("x", 1, &["N", "3", "16", "16"])],
-        output: vec![value("y", 1, &["N", "4"])],
-        node: nodes,
-        initializer: vec![tensor("w", &[4, 3, 3, 3], &weights)],
-        ..Default::default()
-    };
-    let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 13 }];
-    let proto = ModelProto { ir_version: 8, opset_import, graph: Some(graph), ..Default::default() };
+    let weights = vec![tensor("w", &[4, 3, 3, 3], &weights)];
+    let proto = model::of(model::graph(&["N", "3", "16", "16"], &["N", "4"], nodes, weights));
     fs::write(workspace.path("m.onnx"), proto.encode_to_vec()).unwrap();
     workspace.passes(&["--set", "model.path=m.onnx", "--set", "performance.layers=true"]);
     for name in names(&workspace.path("out")).into_iter().filter(|name| name.ends_with(".csv")) {

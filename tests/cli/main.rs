@@ -17,6 +17,8 @@ mod journey;
 mod kills;
 mod memory;
 mod methods;
+#[path = "../support/model.rs"]
+mod model;
 mod not_finite;
 mod output;
 mod packages;
@@ -25,6 +27,7 @@ mod queue;
 mod runs;
 mod shards;
 mod slurm;
+mod slurm_words;
 mod stopping;
 mod support;
 mod turns;

@@ -11,10 +11,11 @@
 
 use std::fs;
 
-use calib8::model::graph::{node, tensor, value, with_ints};
-use calib8::model::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
+use calib8::model::graph::{node, tensor, with_ints};
+use calib8::model::pb::{NodeProto, TensorProto};
 use prost::Message;
 
+use super::model;
 use super::support::Workspace;
 
 /// A classifier of 4 classes: a convolution with these weights and this bias, its mean over the image, and `end`.
@@ -33,19 +34,7 @@ fn write(workspace: &Workspace, weights: &[f32], bias: &[f32], middle: &str, end
         tensor("b", &[4], bias),
         tensor("v", &[4, 4, 1, 1], &one_by_one),
     ];
-    let graph = GraphProto {
-        input: vec![value("x", 1, &["N", "3", "16", "16"])],
-        output: vec![value("y", 1, &["N", "4"])],
-        node: nodes,
-        initializer,
-        ..Default::default()
-    };
-    let proto = ModelProto {
-        ir_version: 8,
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 13 }],
-        graph: Some(graph),
-        ..Default::default()
-    };
+    let proto = model::of(model::graph(&["N", "3", "16", "16"], &["N", "4"], nodes, initializer));
     fs::write(workspace.path("m.onnx"), proto.encode_to_vec()).unwrap();
 }
 

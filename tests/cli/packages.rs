@@ -239,6 +239,7 @@ fn history_shows_measurements_of_other_hosts_side_by_side() {
     let lines: Vec<&str> = done.stdout.lines().collect();
     assert_eq!(lines.len(), 3, "{done}");
     assert!(done.stdout.contains("zeta") && done.stdout.contains("Another CPU"), "{done}");
+    assert!(!done.stdout.contains("KIND OF NODE"), "{done}");
     let json = workspace.calib8(&["history", ".", "zeta.json", "--json"]);
     let found: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(found["measurements"].as_array().unwrap().len(), 2);

@@ -306,6 +306,14 @@ fn speeds_on_several_kinds_of_node_stand_side_by_side() {
     let history: serde_json::Value = serde_json::from_str(&history.stdout).unwrap();
     assert_eq!(history["measurements"].as_array().unwrap().len(), 2, "one of each");
     assert!(history["measurements"][0]["agreement"].is_number());
+    let kinds: Vec<&str> =
+        history["measurements"].as_array().unwrap().iter().map(|m| m["on"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["big", "small"], "both are called after the run and were measured on one host");
+    let table = workspace.calib8(&["history", "out"]).stdout;
+    let at = table.find("KIND OF NODE").unwrap_or_else(|| panic!("{table}"));
+    for (line, kind) in table.lines().skip(1).zip(kinds) {
+        assert!(line[at..].starts_with(kind), "{table}");
+    }
 }
 
 #[test]

@@ -40,8 +40,10 @@ fn runs_that_wait_have_their_turn_one_after_another_and_one_that_fails_does_not_
     let first = prepare(&root, "first", &tiny);
     let broken = prepare(&root, "broken", &tiny);
     let last = prepare(&root, "last", &tiny);
-    // Its plan was fine when it was made.
-    std::fs::write(broken.join("run.yaml"), "version: 1\nmodel: {path: gone.onnx}\n").unwrap();
+    // Its plan was fine when it was made. It takes so long to read that the worker is seen at it, not only its end.
+    let long = "# \n".repeat(300_000);
+    std::fs::write(broken.join("run.yaml"), format!("version: 1\nmodel: {{path: gone.onnx}}\n{long}"))
+        .unwrap();
     let done = workspace.calib8(&["take-turns", root.to_str().unwrap()]);
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
     let order: Vec<&str> = done.stdout.lines().collect();

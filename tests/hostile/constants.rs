@@ -2,26 +2,29 @@
 //! what nodes make of numbers, or by many nodes together.
 
 use std::fs;
+use std::path::Path;
 
 use calib8::engine::builtin::Builtin;
 use calib8::engine::{Engine, LoadOptions};
-use calib8::model::graph::{node, tensor, value, with_int, with_ints, with_tensor};
+use calib8::model::graph::{node, tensor, with_int, with_ints, with_tensor};
 use calib8::model::inspect::inspect;
-use calib8::model::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
+use calib8::model::pb::{AttributeProto, NodeProto, TensorProto};
 use calib8::model::{Model, ModelError, shapes, simplify};
 use prost::Message;
 
-use super::{entries, limits};
+use super::{entries, limits, model};
 
 /// What refusing such a file may take, the program and all other cases included.
 const MOST_PEAK: u64 = 300 << 20;
 
-struct Case {
-    what: &'static str,
-    nodes: Vec<NodeProto>,
-    initializer: Vec<TensorProto>,
+/// A file that asks for more than any machine holds.
+pub struct Case {
+    pub what: &'static str,
+    /// The last one adds the tensor to the image.
+    pub nodes: Vec<NodeProto>,
+    pub initializer: Vec<TensorProto>,
     /// Whether all of it can be held after all.
-    held: bool,
+    pub held: bool,
 }
 
 impl Case {
@@ -32,20 +35,8 @@ impl Case {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let graph = GraphProto {
-            input: vec![value("x", 1, &["1", "3", "4", "4"])],
-            output: vec![value("y", 1, &[])],
-            node: self.nodes.clone(),
-            initializer: self.initializer.clone(),
-            ..Default::default()
-        };
-        let proto = ModelProto {
-            ir_version: 8,
-            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 13 }],
-            graph: Some(graph),
-            ..Default::default()
-        };
-        proto.encode_to_vec()
+        let graph = model::graph(&["1", "3", "4", "4"], &[], self.nodes.clone(), self.initializer.clone());
+        model::of(graph).encode_to_vec()
     }
 }
 
@@ -83,7 +74,7 @@ fn chain(count: usize, make: impl Fn(&str, &str) -> NodeProto) -> Vec<NodeProto>
     (0..count).map(|at| make(&name(at), &name(at + 1))).collect()
 }
 
-fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<Case> {
     let one = tensor("t0", &[1], &[1f32]);
     let numbers = [tensor("from", &[], &[0i64]), tensor("to", &[], &[1000i64]), tensor("by", &[], &[1i64])];
     let times = |op: &str| {
@@ -250,27 +241,32 @@ fn refused() {
         println!("{}", case.what);
         let bytes = case.bytes();
         assert!(bytes.len() < 1500, "{}: {} bytes", case.what, bytes.len());
-        fs::write(&path, &bytes).unwrap();
-        let loaded = Model::load(&path);
-        if let Err(error) = &loaded {
-            println!("  {error}");
-            assert!(error.to_string().contains("makes a tensor of"), "{error}");
-        }
-        if let Ok(model) = loaded {
-            let result = shapes::infer(&model, 1).map(|_| ());
-            println!("  {result:?}");
-            let refused = matches!(result, Err(ModelError::Unholdable { .. }));
-            assert_eq!(refused, !case.held, "{}", case.what);
-            let _ = inspect(&model);
-            if let Ok(simple) = simplify::simplify(&model) {
-                let _ = inspect(&simple.model);
-            }
-            let _ = Builtin.load(&model, &LoadOptions::default());
-        }
-        entries::model(&bytes);
-        entries::session(&bytes);
-        let peak = limits::peak();
-        println!("  {} MB", peak >> 20);
-        assert!(peak < MOST_PEAK, "{}: {} MB", case.what, peak >> 20);
+        check(&path, case.what, &bytes, case.held);
     }
+}
+
+/// Whether the file is refused, unless all of it can be `held`, and without taking much memory.
+pub fn check(path: &Path, what: &str, bytes: &[u8], held: bool) {
+    fs::write(path, bytes).unwrap();
+    let loaded = Model::load(path);
+    if let Err(error) = &loaded {
+        println!("  {error}");
+        assert!(error.to_string().contains("makes a tensor of"), "{error}");
+    }
+    if let Ok(model) = loaded {
+        let result = shapes::infer(&model, 1).map(|_| ());
+        println!("  {result:?}");
+        let refused = matches!(result, Err(ModelError::Unholdable { .. }));
+        assert_eq!(refused, !held, "{what}");
+        let _ = inspect(&model);
+        if let Ok(simple) = simplify::simplify(&model) {
+            let _ = inspect(&simple.model);
+        }
+        let _ = Builtin.load(&model, &LoadOptions::default());
+    }
+    entries::model(bytes);
+    entries::session(bytes);
+    let peak = limits::peak();
+    println!("  {} MB", peak >> 20);
+    assert!(peak < MOST_PEAK, "{what}: {} MB", peak >> 20);
 }

@@ -7,10 +7,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod branches;
 mod constants;
 mod damage;
 #[path = "../fuzz/entries.rs"]
 mod entries;
 mod images;
 mod limits;
+#[path = "../support/model.rs"]
+mod model;
 mod models;
+mod windows;

@@ -8,28 +8,15 @@ use calib8::engine::builtin::Builtin;
 use calib8::engine::{Engine, LoadOptions};
 use calib8::model::graph::{node, tensor, value, with_int, with_tensor};
 use calib8::model::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
 };
 use calib8::model::{Model, shapes};
 use prost::Message;
 
-use super::{entries, limits};
+use super::{entries, limits, model};
 
 fn proto(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>, dims: &[&str]) -> ModelProto {
-    let graph = GraphProto {
-        input: vec![value("x", 1, dims)],
-        output: vec![value("y", 1, &[])],
-        node: nodes,
-        initializer,
-        ..Default::default()
-    };
-    ModelProto {
-        ir_version: 8,
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 13 }],
-        graph: Some(graph),
-        ..Default::default()
-    }
+    model::of(model::graph(dims, &[], nodes, initializer))
 }
 
 fn bytes(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> Vec<u8> {
@@ -155,7 +142,7 @@ fn huge_tensors() {
     assert!(Builtin.load(&model, &LoadOptions::default()).is_err());
 }
 
-fn graph_attribute(name: &str, graph: GraphProto) -> AttributeProto {
+pub fn graph_attribute(name: &str, graph: GraphProto) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: 5, g: Some(graph), ..Default::default() }
 }
 

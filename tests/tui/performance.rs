@@ -86,6 +86,24 @@ fn layers_are_exported_as_they_are_shown() {
 }
 
 #[test]
+fn kinds_of_node_on_one_host_are_told_apart() {
+    let mut run = Recorded::open("3");
+    let text = std::fs::read_to_string(run.file("performance.json")).unwrap();
+    let mut measured: serde_json::Value = serde_json::from_str(&text).unwrap();
+    measured["name"] = "int8 default".into();
+    measured["host"] = serde_json::json!({
+        "hostname": "ml-07", "cpu": "A CPU", "cores": 64, "kernel": "6.8", "memory_bytes": 1,
+    });
+    for (folder, on) in [("hosts/1", "avx512&bigmem"), ("hosts/2", "amx")] {
+        measured["on"] = on.into();
+        std::fs::create_dir_all(run.file(folder)).unwrap();
+        std::fs::write(run.file(folder).join("performance.json"), measured.to_string()).unwrap();
+    }
+    run.press("H");
+    run.snapshots("performance_nodes");
+}
+
+#[test]
 fn measurements_of_other_hosts_stand_beside_those_of_this_one() {
     let mut run = Recorded::open("3");
     // A copy from another machine, in a folder of its own.

@@ -92,7 +92,8 @@ fn ask(jobs: &Jobs) -> Vec<Ended> {
         "--noheader".into(),
         "--parsable2".into(),
         format!("--jobs={}", ids.join(",")),
-        "--format=JobID,State,ExitCode,NodeList,Reason".into(),
+        // Its `Reason` is why a job waited, whatever became of it.
+        "--format=JobID,State,ExitCode,NodeList".into(),
     ];
     let table = command("sacct", &arguments).unwrap_or_default();
     if !table.is_empty() {
@@ -110,13 +111,13 @@ fn ask(jobs: &Jobs) -> Vec<Ended> {
 /// A line of `sacct`.
 fn accounted(line: &str, jobs: &Jobs) -> Option<Ended> {
     let fields: Vec<&str> = line.split('|').map(str::trim).collect();
-    let [id, state, exit, node, reason] = fields[..] else { return None };
+    let [id, state, exit, node] = fields[..] else { return None };
     let (id, task) = match id.split_once('_') {
         Some((id, task)) => (id, Some(task)),
         None => (id, None),
     };
     // `CANCELLED by 1000` names who did it.
-    made(jobs, id, task, state.split(' ').next()?, exit, node, reason)
+    made(jobs, id, task, state.split(' ').next()?, exit, node, "")
 }
 
 /// A line of `scontrol --oneliner show job`.
@@ -162,11 +163,13 @@ fn made(
         _ => Some(job.first),
     };
     let none = |text: &&str| !["", "None", "None assigned", "(null)"].contains(text);
-    // `137:0`, the code of the script, or `0:9`, a signal.
-    let exit = Some(exit).filter(|exit| !["", "0:0"].contains(exit)).map(|exit| match exit.split_once(':') {
-        Some((code, "0")) => format!("exit code {code}"),
-        Some((_, signal)) => format!("signal {signal}"),
-        None => format!("exit code {exit}"),
+    // `137:0`, the code of the script, or `0:9`, a signal. `0:125` is no signal, but what the state says: out of memory.
+    let exit = Some(exit).filter(|exit| !["", "0:0", "0:125"].contains(exit)).map(|exit| {
+        match exit.split_once(':') {
+            Some((code, "0")) => format!("exit code {code}"),
+            Some((_, signal)) => format!("signal {signal}"),
+            None => format!("exit code {exit}"),
+        }
     });
     let reason = Some(reason).filter(none).filter(|reason| *reason != "NonZeroExitCode").map(String::from);
     Some(Ended {
@@ -200,16 +203,16 @@ mod tests {
 
     #[test]
     fn accounting_is_read() {
-        let table = "12_0|COMPLETED|0:0|node1|None\n12_1|TIMEOUT|0:15|node2|TimeLimit\n\
-                     12_2|CANCELLED by 1000|0:0|None assigned|None\n13|FAILED|1:0|node1|NonZeroExitCode\n\
-                     14|OUT_OF_MEMORY|0:125|node3|\n99|FAILED|1:0|x|None\n12_[3-9]|CANCELLED|0:0||None\nnonsense";
+        let table = "12_0|COMPLETED|0:0|node1\n12_1|TIMEOUT|0:15|node2\n\
+                     12_2|CANCELLED by 1000|0:0|None assigned\n13|FAILED|1:0|node1\n\
+                     14|OUT_OF_MEMORY|0:125|node3\n99|FAILED|1:0|x\n12_[3-9]|CANCELLED|0:0|\nnonsense";
         assert_eq!(
             words(table.lines().map(|line| accounted(line, &jobs())).collect()),
             [
-                "shard 1001 of statistics: TIMEOUT on node2 (TimeLimit)",
+                "shard 1001 of statistics: TIMEOUT on node2 (signal 15)",
                 "shard 1002 of statistics: CANCELLED",
                 "job model: FAILED on node1 (exit code 1)",
-                "shard 2 of performance: OUT_OF_MEMORY on node3 (signal 125)",
+                "shard 2 of performance: OUT_OF_MEMORY on node3",
             ]
         );
     }

@@ -88,9 +88,10 @@ pub(super) fn gather(
         progress.warn("performance.on needs a run in shards, so speeds are measured on this machine alone");
         return Ok(None);
     };
-    let found = shards.performances(subject, desk.plan, optimized)?;
+    let mut found = shards.performances(subject, desk.plan, optimized)?;
     let mut hosts = Vec::new();
-    for (at, ((performance, host), nodes)) in found.iter().zip(&desk.plan.performance.on).enumerate() {
+    for (at, ((performance, host), nodes)) in found.iter_mut().zip(&desk.plan.performance.on).enumerate() {
+        performance.on = Some(nodes.to_string());
         hosts.push(side(&nodes.to_string(), performance, host));
         if at > 0 {
             // Where `calib8 history` and the workbench find it, as one that was copied from another machine.

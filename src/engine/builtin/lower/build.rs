@@ -391,7 +391,7 @@ fn lay_out_stems(drafts: &mut [Draft], is_outside: &dyn Fn(&str) -> bool) {
         if is_outside(&name) || group != 1 || window.dilation[1] != 1 || window.is_pointwise() {
             continue;
         }
-        let stem = Some(stem_of(&window));
+        let Some(stem) = stem_of(&window).map(Some) else { continue };
         *of_conv = stem;
         match &mut drafts[producer].op {
             StepOp::Quantize { stem: of_image, .. }
@@ -403,13 +403,20 @@ fn lay_out_stems(drafts: &mut [Draft], is_outside: &dyn Fn(&str) -> bool) {
     }
 }
 
-fn stem_of(window: &Window) -> Stem {
+/// Pixels of a stem's borders that are always held: of a small image they are more than the image.
+const BORDERS: usize = 1 << 14;
+
+/// The image with what windows see around it; `None` where that is mostly borders.
+fn stem_of(window: &Window) -> Option<Stem> {
     let reach = |axis: usize, out: usize| {
         (out - 1) * window.stride[axis] + (window.kernel[axis] - 1) * window.dilation[axis] + 1
     };
     let bottom = reach(0, window.out_height).saturating_sub(window.in_height + window.pad_top);
     let right = reach(1, window.out_width).saturating_sub(window.in_width + window.pad_left);
-    Stem { pad: [window.pad_top, window.pad_left, bottom, right] }
+    let (rows, columns) =
+        (window.pad_top + window.in_height + bottom, window.pad_left + window.in_width + right);
+    let holdable = rows.saturating_mul(columns) <= 4 * window.in_pixels() + BORDERS;
+    holdable.then_some(Stem { pad: [window.pad_top, window.pad_left, bottom, right] })
 }
 
 /// Lets convolutions write straight into the concatenation that alone reads them, where the two have

@@ -33,6 +33,9 @@ impl Target<'_> {
     }
 }
 
+/// Elements that all windows of one image may have: a table of 1 GiB.
+const MOST_PLACES: usize = 1 << 28;
+
 /// Windows of Conv and the pools: kernel, strides, dilations, pads and `auto_pad` resolved.
 pub(super) fn window(
     node: &NodeProto,
@@ -56,6 +59,11 @@ pub(super) fn window(
     };
     if *out_height == 0 || *out_width == 0 {
         return Err("its output is empty".into());
+    }
+    // Of a convolution each has an offset in a table.
+    let places = [*out_height, *out_width, kernel[0], kernel[1]].into_iter().fold(1, usize::saturating_mul);
+    if places > MOST_PLACES {
+        return Err(format!("its windows have {places} elements in all"));
     }
     let same = [total(0, *in_height, *out_height), total(1, *in_width, *out_width)];
     let (pad_top, pad_left) = match graph::attr_str(node, "auto_pad").unwrap_or("NOTSET") {
@@ -213,4 +221,19 @@ pub(super) fn gemm(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draft,
             graph::tensor("multiplier", &[n], &multiplier),
         ],
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::model::graph::with_ints;
+
+    #[test]
+    fn a_table_of_more_places_than_can_be_held_is_not_made() {
+        let conv = with_ints(graph::node("Conv", "c", &["x", "w"], &["y"]), "pads", &[2, 2, 2, 2]);
+        let of = |side: usize| window(&conv, [5, 5], &[1, 3, side, side], &[1, 8, side, side]);
+        assert_eq!(of(3276).unwrap().pad_top, 2);
+        assert_eq!(of(3277).unwrap_err(), "its windows have 268468225 elements in all");
+    }
 }

@@ -27,6 +27,15 @@ const COLUMNS: [Column; 11] = [
     Column::number("Agreement", 9, 7),
 ];
 
+/// The columns where some were measured on several kinds of node, which may be on one host.
+const WITH_KINDS: [Column; 12] = {
+    let [run, host, processor, kernels, engine, setting, measured, parent, fps, ratio, agreement] = COLUMNS;
+    // The kind tells nodes apart, and the host where there is none.
+    let host = Column { leaves: 2, ..host };
+    let kind = Column::growing("Kind of node", 14);
+    [run, kind, host, processor, kernels, engine, setting, measured, parent, fps, ratio, agreement]
+};
+
 /// Draws the table, or why there is none.
 pub(super) fn draw_hosts(app: &App, state: &State, area: Rect, buffer: &mut Buffer) {
     let theme = &app.theme;
@@ -54,9 +63,23 @@ pub(super) fn draw_hosts(app: &App, state: &State, area: Rect, buffer: &mut Buff
     }
     let Some(Ok((found, _))) = &state.hosts else { return };
     let below = Rect { y, height: area.bottom() - y, ..area };
-    table::draw(below, buffer, theme, &COLUMNS, &state.hosts_table, |at| {
-        found.get(at).map(|measurement| row(theme, measurement)).unwrap_or_default()
+    let kinds = found.iter().any(|measurement| measurement.on.is_some());
+    let columns = if kinds { &WITH_KINDS[..] } else { &COLUMNS };
+    table::draw(below, buffer, theme, columns, &state.hosts_table, |at| {
+        let Some(measurement) = found.get(at) else { return Vec::new() };
+        let mut row = row(theme, measurement);
+        if kinds {
+            row.insert(1, kind(theme, measurement));
+        }
+        row
     });
+}
+
+fn kind(theme: &Theme, m: &Measurement) -> Line<'static> {
+    match &m.on {
+        Some(on) => Line::styled(on.clone(), theme.text),
+        None => Line::styled(format!("({})", m.host), theme.dim),
+    }
 }
 
 fn row(theme: &Theme, m: &Measurement) -> Vec<Line<'static>> {

@@ -3,6 +3,8 @@
 //! `out[y][x][c] = clamp(bias[c] + Σ_tap x[tap][c] · w[tap][c], lo, hi)`, a chain of fused multiply-adds in order
 //! of taps; padding takes part as 0. Lanes run over channels.
 
+#[cfg(target_arch = "x86_64")]
+use super::super::frame::align_frame;
 use super::super::types::Geometry;
 use super::super::{Isa, buffer::Aligned};
 #[cfg(target_arch = "x86_64")]
@@ -105,7 +107,6 @@ mod vectors {
     use std::arch::x86_64::{__m256, __m512};
     use std::cell::RefCell;
 
-    use super::super::super::frame::align_frame;
     use super::super::vector::Vector;
     use super::*;
 

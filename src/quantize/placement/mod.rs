@@ -56,7 +56,8 @@ pub struct QuantizedNode {
     pub op_type: String,
     /// How it computes.
     pub kind: NodeKind,
-    /// Position of the Relu or Clip that is its only reader and becomes part of it.
+    /// Position of the Relu or Clip that is its only reader and becomes part of it; of a MatMul also of the Add that
+    /// is its bias.
     pub activation: Option<usize>,
     /// Tensor that leaves it, after the activation.
     pub output: String,
@@ -471,6 +472,34 @@ mod tests {
         let placement = placed(&b.model(&y, &[1, 4, 16, 16]));
         assert_eq!(tensors(&placement), [("input", 0), (&*a, 1), (&*turned, 1), (&*larger, 1)]);
         assert_eq!(placement.left, []);
+    }
+
+    #[test]
+    fn a_gelu_behind_a_product_and_its_bias_is_a_function_of_their_result() {
+        let mut b = Builder::new(&[1, 4, 8, 8]);
+        let x = b.op("GlobalAveragePool", "pool", &["input"]);
+        let x = b.op("Flatten", "flat", &[&x]);
+        let (values, two) = (b.noise(32), b.noise(16));
+        let first = b.constant("first.weight", &[4, 8], &values);
+        let bias = b.constant("first.bias", &[1, 8], &values[..8]);
+        let second = b.constant("second.weight", &[8, 2], &two);
+        let numbers = [("root", 0.5f32.sqrt()), ("one", 1.0), ("half", 0.5)];
+        let [root, one, half] = numbers.map(|(name, value)| b.constant(name, &[], &[value]));
+        let x = b.op("MatMul", "first", &[&x, &first]);
+        let x = b.op("Add", "biased", &[&x, &bias]);
+        let y = b.op("Mul", "scaled", &[&x, &root]);
+        let y = b.op("Erf", "erf", &[&y]);
+        let y = b.op("Add", "shifted", &[&y, &one]);
+        let y = b.op("Mul", "gated", &[&x, &y]);
+        let gelu = b.op("Mul", "gelu", &[&y, &half]);
+        let y = b.op("MatMul", "second", &[&gelu, &second]);
+        let placement = placed(&b.model(&y, &[1, 2]));
+        let biased = placement.tensors.iter().find(|t| t.name == x).unwrap();
+        assert_eq!(biased.functions.len(), 1);
+        assert!(placement.tensors.iter().any(|t| t.name == gelu));
+        let first = placement.nodes.iter().find(|n| n.name == "first").unwrap();
+        assert_eq!((first.activation.is_some(), &first.output), (true, &x));
+        assert!(placement.left.is_empty(), "{:?}", placement.left);
     }
 
     #[test]

@@ -167,7 +167,8 @@ impl Rules<'_> {
         })
     }
 
-    /// Position of the Relu, or Clip from 0, that alone reads the result of `node`.
+    /// Position of the Relu, or Clip from 0, that alone reads the result of `node`; behind a MatMul also of an Add of a
+    /// constant for each column, its bias.
     pub(super) fn activation(&self, node: &pb::NodeProto, kind: NodeKind) -> Option<usize> {
         let y = &node.output[0];
         let [reader] = self.index.consumers(y) else { return None };
@@ -175,8 +176,23 @@ impl Rules<'_> {
         let fusable = !matches!(kind, NodeKind::Move | NodeKind::Concat)
             && !self.index.is_output(y)
             && !self.scope.ignores(&activation.name, &activation.op_type)
-            && self.activation_bounds(activation) != Bounds::Any;
+            && (self.activation_bounds(activation) != Bounds::Any || self.adds_bias(node, activation));
         fusable.then_some(*reader)
+    }
+
+    fn adds_bias(&self, product: &pb::NodeProto, node: &pb::NodeProto) -> bool {
+        if (product.op_type.as_str(), node.op_type.as_str()) != ("MatMul", "Add") {
+            return false;
+        }
+        let y = &product.output[0];
+        let bias = node.input.iter().find(|input| *input != y).and_then(|name| self.index.initializer(name));
+        let Some((bias, shape)) = bias.map(|at| &self.graph.initializer[at]).zip(self.shapes.get(y)) else {
+            return false;
+        };
+        let columns = shape.last().map(|columns| *columns as i64);
+        bias.dims.last().copied() == columns
+            && Some(bias.dims.iter().product()) == columns
+            && self.shapes.get(&node.output[0]) == Some(shape)
     }
 
     pub(super) fn activation_bounds(&self, node: &pb::NodeProto) -> Bounds {

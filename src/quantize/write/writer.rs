@@ -89,9 +89,13 @@ impl<'a> Writer<'a> {
                 layer.quantized = true;
                 self.int8_node(node, int8, &mut layer);
             } else if let Some(owner) = activations.get(&position) {
-                layer.quantized = self.absorbed(owner);
+                let implied = self.absorbed(owner);
+                let is_bias = node.op_type == "Add" && self.tensors.contains_key(owner.output.as_str());
+                layer.quantized = implied || is_bias;
                 if !layer.quantized {
                     layer.reason = "its result is FP32".into();
+                }
+                if !implied {
                     let mut kept = node.clone();
                     kept.output[0] = self.raw_name(&node.output[0]);
                     self.nodes.push(kept);

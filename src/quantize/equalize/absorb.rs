@@ -99,7 +99,7 @@ impl<'a> Around<'a> {
             && !readers.is_empty()
             && index.consumers(tensor).len() == readers.len()
             && readers.iter().all(takes);
-        fits.then(|| Around { writer, readers, cap })
+        fits.then_some(Around { writer, readers, cap })
     }
 
     /// Moves `shifts`, one for each channel, from the bias before into those behind; `None` if a constant is missing.

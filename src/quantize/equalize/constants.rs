@@ -9,7 +9,6 @@ use crate::model::Model;
 use crate::model::graph::{self, Index};
 
 /// The constants of layers.
-#[derive(Clone)]
 pub(super) struct Constants {
     /// By name.
     pub values: HashMap<String, ArrayD<f32>>,

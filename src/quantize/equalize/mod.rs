@@ -89,8 +89,9 @@ pub fn equalize(
         Equalized { model: constants.put_into(model), tensors, absorbed }
     };
     let seen = watch(model, &watched, images, threads, progress)?;
+    let mut forms = vec![rescaled(Constants::new(model), &seen, 0)];
+    // Read anew, not copied: all weights would be there twice.
     let mut constants = Constants::new(model);
-    let mut forms = vec![rescaled(constants.clone(), &seen, 0)];
     let quantized = placement.tensors.iter().map(|t| t.name.as_str());
     let absorbed = absorb::absorb(model.graph(), quantized, &channels, &seen, &mut constants);
     if absorbed > 0 {

@@ -110,6 +110,16 @@ impl Packed {
         Packed::Scalar(scalar::Gemm::new(product))
     }
 
+    /// The panels of a tier that multiplies bytes by fours.
+    #[cfg(target_arch = "x86_64")]
+    fn panels(&mut self) -> Option<&mut Panels> {
+        match self {
+            Packed::Scalar(_) | Packed::Avx2(_) => None,
+            Packed::AvxVnni(panels) | Packed::Avx512Vnni(panels) => Some(panels),
+            Packed::Amx(gemm) => Some(gemm.panels()),
+        }
+    }
+
     /// Blocks of channels, and weights with what fills the blocks up.
     #[cfg(target_arch = "x86_64")]
     fn size(&self) -> (usize, usize) {
@@ -190,6 +200,29 @@ impl GemmWeights {
         };
         let product = Product { n, taps, k, weights, bias, factors: output.factors() };
         GemmWeights { isa, n, taps, k, store, packed: Packed::new(isa, store, &product) }
+    }
+
+    /// Replaces the weights, which have one tap, by the bytes `b` less 128, `steps` from one channel to the next and from
+    /// one input to the next, one of which is 1. The zero point of the input goes into the biases, and `factor` becomes
+    /// that of all channels.
+    ///
+    /// # Panics
+    /// There are too few bytes, or the tier is AVX2, which looks too long for a way to pack.
+    pub(super) fn fill(&mut self, b: &[u8], steps: [usize; 2], input_zero_point: u8, factor: f32) {
+        let GemmWeights { isa, n, taps, k, .. } = *self;
+        let need = (n - 1) * steps[0] + (k - 1) * steps[1] + 1;
+        assert!(taps == 1 && b.len() >= need, "{n} x {k} weights need {need} bytes, not {}", b.len());
+        match &mut self.packed {
+            Packed::Scalar(gemm) => gemm.fill(b, steps, input_zero_point, factor),
+            #[cfg(target_arch = "x86_64")]
+            packed => {
+                let panels = packed.panels();
+                assert!(panels.is_some(), "weights of the {} tier can't be replaced", isa.name());
+                if let Some(panels) = panels {
+                    panels.fill(isa, [n, k], b, steps, input_zero_point, factor);
+                }
+            }
+        }
     }
 
     /// The tier that these weights are packed for.

@@ -8,7 +8,9 @@
 //! so interleaves the channels of neighbouring vectors. [`channel_of`] assigns channels to lanes such that the
 //! packed bytes come out in order, which makes the permutation free.
 
+use super::Isa;
 use super::buffer::Aligned;
+use super::elementwise::per_tier;
 
 /// Channels `first..first + channels` of a product, held in `vectors` vectors.
 #[derive(Debug, Clone)]
@@ -147,6 +149,101 @@ impl Panels {
             }
         }
         panels
+    }
+}
+
+impl Panels {
+    /// Replaces the weights of `n` channels over `k` inputs, laid out for f32 stores, by the bytes `b` less 128, `steps` from
+    /// one channel to the next and from one input to the next, one of which is 1; biases take the zero point of the input
+    /// out, and all channels get `factor`.
+    pub(super) fn fill(
+        &mut self,
+        isa: Isa,
+        size: [usize; 2],
+        b: &[u8],
+        steps: [usize; 2],
+        input_zero_point: u8,
+        factor: f32,
+    ) {
+        let panels = self;
+        if steps[1] == 1 {
+            let step = steps[0];
+            per_tier!(isa, fill_rows(panels: &mut Panels, size: [usize; 2], b: &[u8], step: usize));
+        } else {
+            let step = steps[1];
+            per_tier!(isa, fill_columns(panels: &mut Panels, size: [usize; 2], b: &[u8], step: usize));
+        }
+        let zero_point = -i32::from(input_zero_point);
+        panels.bias.iter_mut().for_each(|bias| *bias = bias.wrapping_mul(zero_point));
+        panels.factors.fill(factor);
+    }
+
+    /// i32 lanes of a vector.
+    fn lanes(&self) -> usize {
+        self.bias.len() / self.blocks.iter().map(|block| block.vectors).sum::<usize>().max(1)
+    }
+}
+
+/// Four bytes less 128.
+#[inline(always)]
+fn signed(four: [u8; 4]) -> [i8; 4] {
+    four.map(|byte| (byte ^ 0x80) as i8)
+}
+
+/// Weights whose inputs are consecutive, `step` from one channel to the next; biases become the sums of weights.
+#[inline(always)]
+fn fill_rows(panels: &mut Panels, [_, k]: [usize; 2], b: &[u8], step: usize) {
+    let lanes = panels.lanes();
+    let Panels { blocks, weights, bias, .. } = panels;
+    for block in blocks.iter() {
+        let next = block.vectors * lanes * 4;
+        for channel in 0..block.channels {
+            let row = &b[(block.first + channel) * step..][..k];
+            let (fours, rest) = row.as_chunks::<4>();
+            let weights = &mut weights[block.weights + channel * 4..];
+            let groups = weights.chunks_mut(next);
+            for (to, four) in groups.zip(fours) {
+                to[..4].copy_from_slice(&signed(*four));
+            }
+            if !rest.is_empty() {
+                let to = &mut weights[fours.len() * next..];
+                to.iter_mut().zip(rest).for_each(|(to, byte)| *to = (byte ^ 0x80) as i8);
+            }
+            let sum: i32 = row.iter().map(|byte| i32::from(*byte)).sum();
+            bias[block.lanes + channel] = sum - 128 * k as i32;
+        }
+    }
+}
+
+/// Weights whose channels are consecutive, `step` from one input to the next; biases become the sums of weights.
+#[inline(always)]
+fn fill_columns(panels: &mut Panels, [_, k]: [usize; 2], b: &[u8], step: usize) {
+    let lanes = panels.lanes();
+    let Panels { blocks, weights, bias, .. } = panels;
+    for block in blocks.iter() {
+        let next = block.vectors * lanes * 4;
+        let sums = &mut bias[block.lanes..][..block.channels];
+        sums.fill(-128 * k as i32);
+        for (group, to) in weights[block.weights..].chunks_mut(next).take(k.div_ceil(4)).enumerate() {
+            let (to, _) = to.as_chunks_mut::<4>();
+            let rows = 4.min(k - 4 * group);
+            let row = |i: usize| &b[(4 * group + i) * step + block.first..][..block.channels];
+            if rows == 4 {
+                let [first, second, third, fourth] = [row(0), row(1), row(2), row(3)];
+                for (c, (to, sum)) in to.iter_mut().zip(sums.iter_mut()).enumerate() {
+                    let four = [first[c], second[c], third[c], fourth[c]];
+                    *to = signed(four);
+                    *sum += four.iter().map(|byte| i32::from(*byte)).sum::<i32>();
+                }
+            } else {
+                for i in 0..rows {
+                    for ((to, byte), sum) in to.iter_mut().zip(row(i)).zip(sums.iter_mut()) {
+                        to[i] = (byte ^ 0x80) as i8;
+                        *sum += i32::from(*byte);
+                    }
+                }
+            }
+        }
     }
 }
 

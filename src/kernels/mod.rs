@@ -36,6 +36,7 @@ mod memory;
 mod offsets;
 mod pages;
 mod pool;
+mod products;
 mod resize;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -59,6 +60,7 @@ pub use gemm::GemmWeights;
 pub use memory::keep_freed_memory;
 pub use offsets::{Offsets, PAD, Windows};
 pub use pool::{average_pool, global_average_pool, max_pool};
+pub use products::{ByteAttention, ByteProducts, Bytes, attend_u8, matmul_u8};
 pub use resize::{Rescale, Tap, resize, resize_f32};
 pub use team::Team;
 pub use types::{AddParams, Geometry, Output, Residual};

@@ -70,6 +70,18 @@ impl Gemm {
         Gemm { taps, k, weights: weights.to_vec(), bias: bias.to_vec(), factors: factors.to_vec() }
     }
 
+    /// Replaces the weights by bytes less 128; see [`GemmWeights::fill`](super::GemmWeights).
+    pub(super) fn fill(&mut self, b: &[u8], steps: [usize; 2], input_zero_point: u8, factor: f32) {
+        for (n, row) in self.weights.chunks_exact_mut(self.k).enumerate() {
+            for (k, w) in row.iter_mut().enumerate() {
+                *w = (i16::from(b[n * steps[0] + k * steps[1]]) - 128) as i8;
+            }
+            let sum = row.iter().fold(0i32, |sum, w| sum.wrapping_add(i32::from(*w)));
+            self.bias[n] = sum.wrapping_mul(-i32::from(input_zero_point));
+        }
+        self.factors.fill(factor);
+    }
+
     /// Calls `store(m, n, acc, factor)` for each of the `m` rows and all channels.
     pub(super) fn run(
         &self,

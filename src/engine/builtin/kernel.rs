@@ -274,6 +274,13 @@ pub(super) fn run(op: &StepOp, kernel: &Kernel, isa: Isa, inputs: &[&[u8]], out:
                 weights.run(x, geometry, out)
             });
         }
+        (Kernel::Plain, StepOp::MatMul(of)) => {
+            kernels::matmul_u8(isa, inputs[0], inputs[inputs.len() - 1], of, out);
+        }
+        (Kernel::Plain, StepOp::Attention(of)) => {
+            let [q, k, v] = [0, 1, 2].map(|at| inputs[at.min(inputs.len() - 1)]);
+            kernels::attend_u8(isa, q, k, v, of, out);
+        }
         (Kernel::Add(params), StepOp::Add { len, .. }) => {
             kernels::add(isa, inputs[0], inputs[inputs.len() - 1], *len, params, out);
         }

@@ -11,7 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::float::FloatOp;
-use crate::kernels::{Stride, Tap, copy_strided};
+use crate::kernels::{ByteAttention, ByteProducts, Stride, Tap, copy_strided};
 
 /// Scale and zero point of a u8 tensor: `x = (q - zero_point) * scale`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -229,6 +229,10 @@ pub(crate) enum StepOp {
         n: usize,
         store: Option<Store>,
     },
+    /// Products of two activations.
+    MatMul(ByteProducts),
+    /// Of three inputs: queries, keys, values.
+    Attention(ByteAttention),
     /// Sum of two tensors of one shape.
     Add {
         len: usize,

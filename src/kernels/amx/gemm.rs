@@ -70,6 +70,11 @@ impl Gemm {
         Gemm { panels, parts, part_bytes }
     }
 
+    /// How the weights lie.
+    pub(in super::super) fn panels(&mut self) -> &mut Panels {
+        &mut self.panels
+    }
+
     /// The first channel of some blocks, and that behind the last.
     pub(in super::super) fn channels(&self, blocks: &std::ops::Range<usize>) -> (usize, usize) {
         self.panels.channels(blocks)

@@ -34,7 +34,7 @@ impl Products {
     }
 
     /// First elements of the operands and the result of product `index`.
-    fn starts(&self, index: usize) -> [usize; 3] {
+    pub(in super::super) fn starts(&self, index: usize) -> [usize; 3] {
         let (mut rest, mut at) = (index, [self.first[0], self.first[1], 0]);
         for (count, steps) in self.outer.iter().rev() {
             for (at, step) in at.iter_mut().zip(steps) {

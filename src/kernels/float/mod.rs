@@ -27,6 +27,7 @@ pub use gemm::{FloatGemm, FloatRows};
 pub use layout::{copy_channels_f32, dequantize, nchw_to_nhwc, nhwc_to_nchw, quantize};
 pub use matmul::{Attention, Products, attend, matmul};
 pub use pool::{average_pool_f32, global_average_pool_f32, max_pool_f32};
+pub(super) use rows::weights_of_rows;
 pub use rows::{binary_rows, normalize, row_means, softmax};
 
 use super::SLACK;

@@ -31,7 +31,7 @@ pub fn softmax(isa: Isa, x: &[f32], len: usize, inner: usize, out: &mut [f32]) {
 ///
 /// # Panics
 /// `x` is not `inverse.len()` rows.
-pub(super) fn weights_of_rows(isa: Isa, x: &mut [f32], len: usize, inverse: &mut [f32]) {
+pub(in super::super) fn weights_of_rows(isa: Isa, x: &mut [f32], len: usize, inverse: &mut [f32]) {
     assert!(len > 0 && Some(x.len()) == inverse.len().checked_mul(len), "{} of {len}", x.len());
     per_tier!(isa, each_row(x: &mut [f32], len: usize, inverse: &mut [f32]));
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod activations;
 mod elementwise;
 mod float;
 mod guarded;

@@ -6,6 +6,7 @@ use super::super::float::FloatOp;
 use super::super::program::{Operand, OutputPort, Program, Stem, Step, StepOp, Sum, Window, stem_pixel};
 use super::qdq::Qdq;
 use super::{Draft, Fate, ISLAND, float};
+use crate::kernels::{Attention, ByteAttention, ByteProducts};
 use crate::model::pb::attribute_proto::AttributeType;
 use crate::model::pb::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
@@ -355,6 +356,10 @@ fn output_len(op: &StepOp) -> usize {
             conv.batch * conv.window.out_pixels() * conv.out_stride * element
         }
         StepOp::Gemm { m, n, .. } => m * n,
+        StepOp::MatMul(ByteProducts { products, out, .. })
+        | StepOp::Attention(ByteAttention { attention: Attention { values: products, .. }, out, .. }) => {
+            products.count() * products.m * products.n * out.map_or(size_of::<f32>(), |_| 1)
+        }
         StepOp::Add { len, .. } | StepOp::Lookup { len } => *len,
         StepOp::Pairs { pairing, .. } => pairing.len(),
         StepOp::MaxPool { batch, channels, window } | StepOp::AveragePool { batch, channels, window, .. } => {

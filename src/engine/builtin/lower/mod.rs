@@ -19,6 +19,7 @@ mod float;
 mod forms;
 mod moving;
 mod other;
+mod products;
 mod qdq;
 mod rows;
 #[cfg(test)]
@@ -243,6 +244,7 @@ fn step_before(qdq: &Qdq, quantize: &NodeProto, quant: Quant) -> Result<Draft, O
 fn step(qdq: &Qdq, node: &NodeProto, tensor: &str, target: Target) -> Result<Draft, Reason> {
     match node.op_type.as_str() {
         "Conv" => conv::conv(qdq, node, target),
+        "MatMul" if products::is_of_activations(qdq, node) => products::matmul(qdq, node, target),
         "Gemm" | "MatMul" => conv::gemm(qdq, node, target),
         "Add" | "Mul" => elementwise::pairs(qdq, node, target),
         "MaxPool" => other::max_pool(qdq, node, target),
@@ -250,7 +252,10 @@ fn step(qdq: &Qdq, node: &NodeProto, tensor: &str, target: Target) -> Result<Dra
         "GlobalAveragePool" | "ReduceMean" => other::global_average_pool(qdq, node, target),
         "Concat" => other::concat(qdq, node, target),
         "Resize" => other::resize(qdq, node, target),
-        _ if moving::is_movement(node) => other::movement(qdq, node, tensor, target),
+        _ if moving::is_movement(node) => match products::moved(qdq, node, tensor, target) {
+            Some(draft) => Ok(draft),
+            None => other::movement(qdq, node, tensor, target),
+        },
         other => {
             qdq.activation(node.input.first().map_or("", String::as_str))?;
             Err(format!("{other} has no INT8 form here"))
@@ -312,6 +317,7 @@ fn float_fate(
     let target = Target { tensor: output, quant: None, clamp: other::UNCLAMPED };
     let step = match node.op_type.as_str() {
         "Conv" => conv::conv(qdq, node, target),
+        "MatMul" if products::is_of_activations(qdq, node) => products::matmul(qdq, node, target),
         "Gemm" | "MatMul" => conv::gemm(qdq, node, target),
         "GlobalAveragePool" | "ReduceMean" => other::global_average_pool(qdq, node, target),
         "Add" | "Mul" | "MaxPool" | "AveragePool" | "Concat" => {

@@ -148,13 +148,19 @@ pub(super) fn matmul(qdq: &Qdq, node: &NodeProto) -> Result<Draft, Reason> {
 /// an axis of theirs is not one there.
 pub(super) fn moved_products(qdq: &Qdq, node: &NodeProto, moved: &NodeProto) -> Option<Draft> {
     let (source, view) = moving::moved_float(qdq, moved, &moved.output[0]).ok()?;
-    let copying = view.copying(None);
     let mut draft = matmul(qdq, node).ok().filter(|_| source == node.output[0])?;
     let products = match &mut draft.op {
         StepOp::Float(FloatOp::MatMul(products)) => products,
         StepOp::Float(FloatOp::Attention(attention)) => &mut attention.values,
         _ => return None,
     };
+    *products = moved_to(products, &view)?;
+    Some(draft)
+}
+
+/// `products` written where `view`, a view of their result, has its elements as a tensor of its own.
+pub(super) fn moved_to(products: &Products, view: &View) -> Option<Products> {
+    let copying = view.copying(None);
     let place = |count: usize, step: usize| match count {
         1 => Some(0),
         _ => copying.dims.iter().find(|d| (d.count, d.from) == (count, step)).map(|d| d.to),
@@ -163,37 +169,43 @@ pub(super) fn moved_products(qdq: &Qdq, node: &NodeProto, moved: &NodeProto) -> 
     let outer =
         products.outer.iter().map(|(count, [a, b, out])| Some((*count, [*a, *b, place(*count, *out)?])));
     let outer = outer.collect::<Option<Vec<_>>>()?;
-    let total: usize = outer.iter().map(|(count, _)| count).product::<usize>() * products.m * products.n;
+    let total: usize = products.count() * products.m * products.n;
     let is_whole = copying.len == total && copying.dims.iter().map(|d| d.count).product::<usize>() == total;
-    (products.outer, products.out) = (outer, out);
-    is_whole.then_some(draft)
+    is_whole.then(|| Products { outer, out, ..products.clone() })
+}
+
+/// The node that makes `tensor`, if only one other reads it.
+pub(super) fn alone<'a>(qdq: &Qdq<'a>, tensor: &str) -> Option<&'a NodeProto> {
+    let is_single = qdq.index.consumers(tensor).len() == 1 && !qdq.index.is_output(tensor);
+    qdq.producer(tensor).filter(|_| is_single)
 }
 
 /// The scores behind the shares that `node` multiplies by values, if nothing else reads them: queries and keys, their
 /// products, and the factor.
 fn scores(qdq: &Qdq, node: &NodeProto) -> Option<(Vec<String>, Products, f32)> {
-    let alone = |tensor: &str| {
-        let is_single = qdq.index.consumers(tensor).len() == 1 && !qdq.index.is_output(tensor);
-        qdq.producer(tensor).filter(|_| is_single)
-    };
-    let softmax = alone(&node.input[0]).filter(|n| n.op_type == "Softmax")?;
+    let (product, scale) = before_softmax(qdq, &node.input[0])?;
+    let (inputs, products) = self::products(qdq, product).ok()?;
+    Some((inputs, products, scale))
+}
+
+/// The product of two activations whose rows, times the factor, a Softmax makes `shares` of; nothing else reads what is
+/// between them.
+pub(super) fn before_softmax<'a>(qdq: &Qdq<'a>, shares: &str) -> Option<(&'a NodeProto, f32)> {
+    let softmax = alone(qdq, shares).filter(|n| n.op_type == "Softmax")?;
     let shape = qdq.shape(&softmax.input[0]).ok()?;
     let axis = graph::attr_int(softmax, "axis").unwrap_or(if qdq.opset < 13 { 1 } else { -1 });
     if axis != -1 && axis + 1 != shape.len() as i64 {
         return None;
     }
-    let (mut before, mut scale) = (alone(&softmax.input[0])?, 1.0);
+    let (mut before, mut scale) = (alone(qdq, &softmax.input[0])?, 1.0);
     if let ("Mul" | "Div", [x, factor]) = (before.op_type.as_str(), &before.input[..]) {
         let factor = qdq.scalar(factor)?;
         scale = if before.op_type == "Div" { 1.0 / factor } else { factor };
-        before = alone(x)?;
+        before = alone(qdq, x)?;
     }
     let is_constant = |tensor: &String| qdq.initializer(tensor).is_some();
-    if before.op_type != "MatMul" || before.input.iter().any(is_constant) || !scale.is_finite() {
-        return None;
-    }
-    let (inputs, products) = self::products(qdq, before).ok()?;
-    Some((inputs, products, scale))
+    let is_product = before.op_type == "MatMul" && !before.input.iter().any(is_constant);
+    (is_product && scale.is_finite()).then_some((before, scale))
 }
 
 /// The operands of a MatMul of two activations, and how they lie; views of other tensors are read where those are.
@@ -208,8 +220,14 @@ fn products(qdq: &Qdq, node: &NodeProto) -> Result<(Vec<String>, Products), Reas
             None => Ok((name.into(), View::of(qdq.shape(name)?))),
         }
     };
-    let (of_a, of_b) = (qdq.shape(a)?, qdq.shape(b)?);
     let ((a, view_a), (b, view_b)) = (operand(a)?, operand(b)?);
+    let products = laid_out(qdq, node, &view_a, &view_b)?;
+    Ok((vec![inside(&a), inside(&b)], products))
+}
+
+/// How the operands and results of the products `node` lie, where the operands are these views.
+pub(super) fn laid_out(qdq: &Qdq, node: &NodeProto, a: &View, b: &View) -> Result<Products, Reason> {
+    let (of_a, of_b) = (qdq.shape(&node.input[0])?, qdq.shape(&node.input[1])?);
     let of_out = qdq.shape(&node.output[0])?;
     let rank = of_out.len();
     let same_rank = of_a.len() == rank && of_b.len() == rank;
@@ -217,8 +235,8 @@ fn products(qdq: &Qdq, node: &NodeProto) -> Result<(Vec<String>, Products), Reas
         return Err(format!("it multiplies {of_a:?} by {of_b:?}"));
     }
     let irregular = || Reason::from("its operands lie irregularly");
-    let (at_a, steps_a) = view_a.strides().ok_or_else(irregular)?;
-    let (at_b, steps_b) = view_b.strides().ok_or_else(irregular)?;
+    let (at_a, steps_a) = a.strides().ok_or_else(irregular)?;
+    let (at_b, steps_b) = b.strides().ok_or_else(irregular)?;
     let steps_out = memory_strides(of_out);
     let outer = (0..rank - 2).map(|axis| {
         // An operand with one element there is used again.
@@ -226,7 +244,7 @@ fn products(qdq: &Qdq, node: &NodeProto) -> Result<(Vec<String>, Products), Reas
         (of_out[axis], [step(of_a, &steps_a), step(of_b, &steps_b), steps_out[axis]])
     });
     let last_two = |steps: &[usize]| [steps[rank - 2], steps[rank - 1]];
-    let products = Products {
+    Ok(Products {
         outer: outer.collect(),
         m: of_out[rank - 2],
         k: of_a[rank - 1],
@@ -235,6 +253,5 @@ fn products(qdq: &Qdq, node: &NodeProto) -> Result<(Vec<String>, Products), Reas
         a: last_two(&steps_a),
         b: last_two(&steps_b),
         out: last_two(&steps_out),
-    };
-    Ok((vec![inside(&a), inside(&b)], products))
+    })
 }

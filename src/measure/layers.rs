@@ -36,6 +36,11 @@ impl LayerTime {
     pub fn gmac_per_s(&self) -> Option<f64> {
         (self.macs > 0 && self.median_us > 0.0).then(|| self.macs as f64 / self.median_us / 1e3)
     }
+
+    fn is_part_of(&self, before: &LayerTime) -> bool {
+        let of = |time: &LayerTime| (time.name.clone(), time.kind.clone(), time.precision);
+        self.precision == Precision::Int8 && !self.name.is_empty() && of(self) == of(before)
+    }
 }
 
 /// The same layer in both models, or a layer that only one of them has.
@@ -206,7 +211,18 @@ impl Bench<'_> {
             macs: layer.macs,
             median_us: stats::median(runs),
         };
-        layers.filter(|(_, runs)| runs.iter().any(|us| *us > 0.0)).map(time).collect()
+        let mut times: Vec<LayerTime> = vec![];
+        for time in layers.filter(|(_, runs)| runs.iter().any(|us| *us > 0.0)).map(time) {
+            match times.last_mut() {
+                // An INT8 layer in several steps, such as a product in parts.
+                Some(last) if time.is_part_of(last) => {
+                    last.macs += time.macs;
+                    last.median_us += time.median_us;
+                }
+                _ => times.push(time),
+            }
+        }
+        times
     }
 }
 

@@ -8,11 +8,13 @@ mod pairs;
 mod panels;
 mod rows;
 mod table;
+mod wide;
 
 pub(super) use depthwise::Depthwise;
 pub(super) use gemm::{finish, run};
 pub(super) use panels::Panels;
 pub(super) use table::lookup;
+pub(super) use wide::Wide;
 
 use std::arch::x86_64::*;
 

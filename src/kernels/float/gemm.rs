@@ -113,7 +113,7 @@ impl FloatGemm {
     ///
     /// # Panics
     /// There are too few.
-    pub(in super::super) fn fill(&mut self, weights: &[f32], steps: [usize; 2]) {
+    pub(super) fn fill(&mut self, weights: &[f32], steps: [usize; 2]) {
         let inputs = self.taps * self.k;
         let need = (self.n - 1) * steps[0] + span(inputs, steps[1], 1);
         assert!(weights.len() >= need, "weights need {need} elements, not {}", weights.len());

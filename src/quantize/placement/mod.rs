@@ -1,7 +1,7 @@
 //! Which nodes become INT8, which tensors are quantized, and why others are not: decided from the
 //! graph and its shapes alone, before any image is seen.
 //!
-//! Layers with weights (Conv, Gemm, MatMul) are the gain and are always taken. Sums, products, pools,
+//! Layers with weights (Conv, Gemm, MatMul) and products of two activations are the gain and are always taken. Sums, products, pools,
 //! concatenations, movements of data and functions of one element are taken where they lie between INT8
 //! layers, because a change to FP32 and back would cost more than they do. All else stays FP32.
 //!
@@ -31,6 +31,8 @@ pub enum NodeKind {
         /// Axis of the weight that counts output channels.
         channel_axis: usize,
     },
+    /// MatMul of two activations.
+    Product,
     /// Add of two activations.
     Add,
     /// Mul of two activations.
@@ -162,14 +164,16 @@ impl Placer<'_> {
     fn candidates(&self, ends: &HashSet<String>) -> (Vec<QuantizedNode>, Vec<(usize, LeftNode)>) {
         let (mut nodes, mut left) = (Vec::new(), Vec::new());
         let mut fused = HashSet::new();
-        // Tensors that exist in INT8: results of INT8 nodes, and what layers with weights read.
-        let mut int8: HashSet<&str> = self
-            .graph
-            .node
-            .iter()
-            .filter(|n| matches!(self.rules.kind(n, None), Ok(NodeKind::Weighted { .. })))
-            .map(|n| n.input[0].as_str())
-            .collect();
+        // Tensors that exist in INT8: results of INT8 nodes, what layers with weights read, and what the operands of
+        // products are moved from.
+        let mut int8: HashSet<&str> = HashSet::new();
+        for node in &self.graph.node {
+            match self.rules.kind(node, None) {
+                Ok(NodeKind::Weighted { .. }) => _ = int8.insert(&node.input[0]),
+                Ok(NodeKind::Product) => int8.extend(node.input.iter().map(|i| self.rules.moved_from(i))),
+                _ => {}
+            }
+        }
         // Those of them that functions start from.
         let mut starts: HashSet<&str> = int8.clone();
         starts.extend(ends.iter().map(String::as_str));
@@ -215,7 +219,7 @@ impl Placer<'_> {
         let mut kept: HashSet<usize> = nodes.iter().map(|n| n.position).collect();
         for node in nodes.iter().rev() {
             let read = self.rules.index.consumers(&node.output).iter().any(|c| kept.contains(c));
-            if !read && !matches!(node.kind, NodeKind::Weighted { .. }) {
+            if !read && !matches!(node.kind, NodeKind::Weighted { .. } | NodeKind::Product) {
                 kept.remove(&node.position);
                 left.push((node.position, self.left(node.position, "no INT8 node reads its result".into())));
                 if let Some(activation) = node.activation {
@@ -242,7 +246,7 @@ impl Placer<'_> {
             let data = match node.kind {
                 // Whoever reads its end asks for that.
                 NodeKind::Function => continue,
-                NodeKind::Add | NodeKind::Mul | NodeKind::Concat => &inputs[..],
+                NodeKind::Add | NodeKind::Mul | NodeKind::Product | NodeKind::Concat => &inputs[..],
                 _ => &inputs[..1],
             };
             data.iter().for_each(|i| add(i));
@@ -265,7 +269,7 @@ impl Placer<'_> {
                     let same = data.iter().all(|i| bounds.get(i.as_str()) == Some(&first));
                     if same { first } else { Bounds::Any }
                 }
-                (None, Some(p)) => self.rules.activation_bounds(&self.graph.node[p]),
+                (None, Some(p)) => self.rules.result_bounds(&self.graph.node[p]),
                 (None, None) => Bounds::Any,
             };
             bounds.insert(name, of);
@@ -327,7 +331,7 @@ fn keeps_bounds(kind: NodeKind) -> bool {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::model::graph::{node, with_int, with_ints};
+    use crate::model::graph::{self, node, with_int, with_ints};
     use crate::quantize::IgnoredScope;
     use crate::quantize::testing::Builder;
 
@@ -551,5 +555,33 @@ mod tests {
             let clipped = placement.tensors.iter().find(|t| t.name == y).unwrap();
             assert_eq!(clipped.bounds, bounds);
         }
+    }
+
+    #[test]
+    fn operands_of_a_product_are_quantized_before_they_are_moved() {
+        let mut b = Builder::new(&[1, 4, 4, 4]);
+        let flat = b.constant("flat", &[3], &[0.0; 3]);
+        let x = b.conv("stem", "input", 4, 4, 1, 1);
+        let x = b.op("Reshape", "tokens", &[&x, &flat]);
+        let shares = b.op("Softmax", "shares", &[&x]);
+        let turned = b.push(with_ints(node("Transpose", "turned", &[&x], &[]), "perm", &[0, 2, 1]));
+        let y = b.op("MatMul", "mixed", &[&shares, &turned]);
+        let mut model = b.model(&y, &[1, 4, 4]);
+        if let Some(graph) = &mut model.proto.graph {
+            graph.initializer.retain(|t| t.name != "flat");
+            graph.initializer.push(graph::tensor("flat", &[3], &[1i64, 4, 16]));
+        }
+        let found = placed(&model);
+        let kinds: Vec<_> = found.nodes.iter().map(|n| (n.name.as_str(), n.kind)).collect();
+        assert_eq!(
+            kinds[1..],
+            [("tokens", NodeKind::Move), ("turned", NodeKind::Move), ("mixed", NodeKind::Product)]
+        );
+        // The result of the convolution, moved twice, has one scale, and the shares lie between 0 and 1.
+        let groups: Vec<_> = found.tensors.iter().map(|t| (t.name.as_str(), t.group, t.bounds)).collect();
+        let one = Bounds::ZeroTo(1.0);
+        let all = [("stem.out", 1), ("tokens.out1", 1), ("shares.out2", 2), ("turned.out3", 1)];
+        let all = all.map(|(n, group)| (n, group, if group == 2 { one } else { Bounds::Any }));
+        assert_eq!(groups[1..], all);
     }
 }

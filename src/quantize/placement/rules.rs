@@ -20,7 +20,8 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// How `node` computes in INT8, or why it can't. Without `int8` only layers with weights are judged.
+    /// How `node` computes in INT8, or why it can't. Without `int8` only layers with weights and products
+    /// are judged.
     pub(super) fn kind(
         &self,
         node: &pb::NodeProto,
@@ -30,6 +31,9 @@ impl Rules<'_> {
             return Err("listed in ignored_scope".into());
         }
         match node.op_type.as_str() {
+            "MatMul" if !node.input.iter().any(|i| self.index.initializer(i).is_some()) => {
+                return self.product(node);
+            }
             "Conv" | "Gemm" | "MatMul" => return self.weighted(node),
             _ => {}
         }
@@ -117,6 +121,30 @@ impl Rules<'_> {
         }
     }
 
+    /// A MatMul of two activations of one rank.
+    fn product(&self, node: &pb::NodeProto) -> Result<NodeKind, String> {
+        let ranks = node.input.iter().map(|i| self.shapes.get(i).map(Vec::len)).collect::<Vec<_>>();
+        match ranks[..] {
+            [Some(a), Some(b)] if a == b && a >= 2 => Ok(NodeKind::Product),
+            _ => Err("the shapes of its operands are not known or differ in rank".into()),
+        }
+    }
+
+    /// The tensor that `tensor` comes from by movements of whole tensors: there it is quantized, so that the movements
+    /// move bytes.
+    pub(super) fn moved_from<'n>(&'n self, tensor: &'n str) -> &'n str {
+        let producer = self.index.producer(tensor).map(|p| &self.graph.node[p]);
+        let moves = |node: &&pb::NodeProto| match node.op_type.as_str() {
+            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => true,
+            "Gather" | "Slice" => self.moves(node).is_ok(),
+            _ => false,
+        };
+        match producer.filter(moves) {
+            Some(node) if !self.scope.ignores(&node.name, &node.op_type) => self.moved_from(&node.input[0]),
+            _ => tensor,
+        }
+    }
+
     /// Conv, Gemm or MatMul whose weights and bias are constants of a form that has an INT8 kernel.
     fn weighted(&self, node: &pb::NodeProto) -> Result<NodeKind, String> {
         let constant = |i: usize| {
@@ -173,7 +201,7 @@ impl Rules<'_> {
         let y = &node.output[0];
         let [reader] = self.index.consumers(y) else { return None };
         let activation = &self.graph.node[*reader];
-        let fusable = !matches!(kind, NodeKind::Move | NodeKind::Concat)
+        let fusable = !matches!(kind, NodeKind::Move | NodeKind::Concat | NodeKind::Product)
             && !self.index.is_output(y)
             && !self.scope.ignores(&activation.name, &activation.op_type)
             && (self.activation_bounds(activation) != Bounds::Any || self.adds_bias(node, activation));
@@ -193,6 +221,14 @@ impl Rules<'_> {
         bias.dims.last().copied() == columns
             && Some(bias.dims.iter().product()) == columns
             && self.shapes.get(&node.output[0]) == Some(shape)
+    }
+
+    /// What is known of the results of `node`.
+    pub(super) fn result_bounds(&self, node: &pb::NodeProto) -> Bounds {
+        match node.op_type.as_str() {
+            "Softmax" => Bounds::ZeroTo(1.0),
+            _ => self.activation_bounds(node),
+        }
     }
 
     pub(super) fn activation_bounds(&self, node: &pb::NodeProto) -> Bounds {

@@ -1,5 +1,6 @@
 //! Each pattern, run lowered and run as tract runs the QDQ graph in FP32: at most one step apart.
 
+mod products;
 mod rows;
 
 use ndarray::{ArrayD, IxDyn};

@@ -6,6 +6,7 @@
 mod batch_norm;
 mod between;
 mod bias;
+mod parts;
 mod per_channel;
 mod plain;
 
@@ -34,7 +35,15 @@ pub(super) fn known<'a>(graph: &'a GraphProto, shapes: &'a Shapes, opset: i64) -
     if !graph.node.iter().any(|n| n.op_type == "QuantizeLinear") {
         return known;
     }
-    for pass in [batch_norm::changes, between::changes, per_channel::changes, plain::changes, bias::changes] {
+    let passes = [
+        batch_norm::changes,
+        between::changes,
+        per_channel::changes,
+        plain::changes,
+        bias::changes,
+        parts::changes,
+    ];
+    for pass in passes {
         let changes = pass(&Qdq::new(&known.graph, &known.shapes, opset));
         changes.apply(&mut known);
     }

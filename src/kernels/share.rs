@@ -31,13 +31,15 @@ pub(super) struct Size {
 
 /// Rows that are not divided: the height of the tallest tile.
 const ROWS: usize = 16;
+/// Rows that are best multiplied together: two such tiles.
+const PAIR: usize = 2 * ROWS;
 /// Bytes of weights or inputs that a thread reads in a cycle from the caches that it shares.
 const BYTES_PER_CYCLE: usize = 8;
 
 impl Size {
     /// A rough number of cycles with rows in `by_rows` parts and blocks in `by_blocks`.
     fn cycles(&self, by_rows: usize, by_blocks: usize) -> usize {
-        let rows = self.rows.div_ceil(by_rows).next_multiple_of(ROWS);
+        let rows = self.rows.next_multiple_of(ROWS).div_ceil(by_rows);
         let weights = self.weights / self.blocks * self.blocks.div_ceil(by_blocks);
         let inputs = self.rows.div_ceil(by_rows) * self.row_bytes;
         // A thread has its own part of the rows in its cache since it wrote them; others' come from another core.
@@ -45,31 +47,42 @@ impl Size {
         rows * weights / self.per_cycle + (weights * self.weight_bytes + inputs) / BYTES_PER_CYCLE
     }
 
-    /// The shares of at most `threads` threads, which together are everything once. There is one at least, if there is
-    /// a row and a block.
-    pub(super) fn shares(&self, threads: usize) -> Vec<Share> {
+    /// What at most `threads` threads compute, in one or two shares each, which together are everything once. There is one
+    /// thread at least, if there is a row and a block.
+    pub(super) fn shares(&self, threads: usize) -> Vec<Vec<Share>> {
         let groups = self.rows.div_ceil(ROWS);
         let ways =
             (1..=threads.min(self.blocks)).map(|blocks| ((threads / blocks).clamp(1, groups.max(1)), blocks));
         let best = ways.min_by_key(|(rows, blocks)| self.cycles(*rows, *blocks));
         let (by_rows, by_blocks) = best.unwrap_or((1, 1));
         let part = |count: usize, parts: usize, at: usize| count * at / parts..count * (at + 1) / parts;
+        let each = self.rows / (PAIR * by_rows) * PAIR;
+        if by_blocks == 1 && by_rows <= self.blocks && each > 0 {
+            // As many rows for each; what is left, a tile or two, is shared by channels.
+            let rest = by_rows * each..self.rows;
+            let shares = (0..by_rows).map(|at| {
+                let main = Share { rows: at * each..(at + 1) * each, blocks: 0..self.blocks };
+                let more = Share { rows: rest.clone(), blocks: part(self.blocks, by_rows, at) };
+                [main, more].into_iter().filter(|share| !share.rows.is_empty()).collect()
+            });
+            return shares.collect();
+        }
         let rows = |at: usize| {
             let groups = part(groups, by_rows, at);
             groups.start * ROWS..(groups.end * ROWS).min(self.rows)
         };
         let all = (0..by_rows).flat_map(|row| (0..by_blocks).map(move |block| (row, block)));
-        all.map(|(row, block)| Share { rows: rows(row), blocks: part(self.blocks, by_blocks, block) })
+        all.map(|(row, block)| vec![Share { rows: rows(row), blocks: part(self.blocks, by_blocks, block) }])
             .collect()
     }
-}
 
-impl Size {
     /// Calls `work` for each share of a team's threads, on all of them at the same time, or here for everything at once.
     pub(super) fn share_out(&self, team: Option<&Team>, work: impl Fn(Share) + Sync) {
         let team = team.filter(|_| self.rows > 0);
         match team.map(|team| (team, self.shares(team.threads()))) {
-            Some((team, shares)) if shares.len() > 1 => team.each(shares, work),
+            Some((team, shares)) if shares.len() > 1 => {
+                team.each(shares, |shares| shares.into_iter().for_each(&work));
+            }
             _ => work(Share { rows: 0..self.rows, blocks: 0..self.blocks }),
         }
     }
@@ -109,7 +122,7 @@ mod tests {
                     let shares = size(rows, blocks, blocks * 64 * 256, 256).shares(threads);
                     assert!((1..=threads).contains(&shares.len()), "{shares:?}");
                     let mut done = vec![0; rows * blocks];
-                    for Share { rows, blocks: of_share } in shares {
+                    for Share { rows, blocks: of_share } in shares.into_iter().flatten() {
                         assert!(!rows.is_empty() && !of_share.is_empty());
                         rows.flat_map(|row| of_share.clone().map(move |block| row * blocks + block))
                             .for_each(|at| done[at] += 1);
@@ -121,10 +134,19 @@ mod tests {
     }
 
     #[test]
+    fn tiles_that_are_left_over_are_shared_too() {
+        let shares = size(196, 4, 256 * 256, 256).shares(2);
+        let tiles = |shares: &Vec<Share>| -> usize {
+            shares.iter().map(|share| share.rows.len().div_ceil(ROWS) * share.blocks.len()).sum()
+        };
+        assert_eq!(shares.iter().map(tiles).collect::<Vec<_>>(), [26, 26], "{shares:?}");
+    }
+
+    #[test]
     fn large_images_are_shared_by_rows_and_large_weights_by_channels() {
         let parts = |size: Size| {
             let shares = size.shares(2);
-            (shares[0].rows.len() < size.rows, shares[0].blocks.len() < size.blocks)
+            (shares[0][0].rows.len() < size.rows, shares[0][0].blocks.len() < size.blocks)
         };
         assert_eq!(parts(size(3136, 4, 256 * 64, 64)), (true, false));
         assert_eq!(parts(size(49, 32, 2048 * 512, 512)), (false, true));

@@ -6,7 +6,7 @@
 
 use super::scalar::{clamp, to_i32};
 use super::types::AddParams;
-use super::{Isa, span};
+use super::{Isa, Team, span};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512_vnni};
 
@@ -49,13 +49,14 @@ pub(super) use per_tier;
 ///
 /// `x` is `[channels][height][width]`; `out` is `[top + height + bottom][left + width + right][c_stride]` for
 /// `pad = [top, left, bottom, right]`. Padding pixels, and the channels from `channels` to `c_stride`, become
-/// the zero point.
+/// the zero point. With a team, its threads share the rows.
 ///
 /// # Panics
 /// `c_stride < channels`, or a slice is shorter than its image.
 #[allow(clippy::too_many_arguments)]
 pub fn quantize_nchw(
     isa: Isa,
+    team: Option<&Team>,
     x: &[f32],
     channels: usize,
     height: usize,
@@ -72,14 +73,24 @@ pub fn quantize_nchw(
     let [top, left, bottom, right] = pad;
     let row = span(left + width + right, c_stride, c_stride);
     let out = &mut out[..span(top + height + bottom, row, row)];
-    if pad != [0; 4] || c_stride > channels {
-        out.fill(zero_point);
-    }
-    for y in 0..height {
-        let x = &x[y * width..];
-        let out = &mut out[(top + y) * row + left * c_stride..][..width * c_stride];
-        per_tier!(isa, quantize_row(x: &[f32], plane: usize, channels: usize, c_stride: usize,
-            scale: f32, zero_point: u8, out: &mut [u8]));
+    let rows = top + height + bottom;
+    let each = rows.div_ceil(team.map_or(1, Team::threads));
+    let parts: Vec<(usize, &mut [u8])> =
+        (0..).step_by(each.max(1)).zip(out.chunks_mut((each * row).max(1))).collect();
+    let work = |(first, out): (usize, &mut [u8])| {
+        if pad != [0; 4] || c_stride > channels {
+            out.fill(zero_point);
+        }
+        for (at, out) in out.chunks_exact_mut(row.max(1)).enumerate() {
+            let Some(y) = (first + at).checked_sub(top).filter(|y| *y < height) else { continue };
+            let (x, out) = (&x[y * width..], &mut out[left * c_stride..][..width * c_stride]);
+            per_tier!(isa, quantize_row(x: &[f32], plane: usize, channels: usize, c_stride: usize,
+                scale: f32, zero_point: u8, out: &mut [u8]));
+        }
+    };
+    match team {
+        Some(team) if parts.len() > 1 => team.each(parts, work),
+        _ => parts.into_iter().for_each(work),
     }
 }
 

@@ -10,7 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// How often a waiting thread looks before it sleeps or gives way: some 50 µs.
+/// How often a worker looks for a job before it sleeps: some milliseconds, more than lies between two inferences of a busy
+/// stream. To be woken takes longer than many a step does.
+const LOOKS_FOR_WORK: usize = 100_000;
+
+/// How often the caller looks whether the others are done before it gives way, in case that they wait for its core.
 const LOOKS: usize = 2_000;
 
 /// One closure for all threads, by the number of the thread.
@@ -152,7 +156,7 @@ fn serve(shared: &Shared, number: usize) {
         while shared.job.load(Ordering::Acquire) == seen {
             looks += 1;
             // A job that was given since the last look left a token, with which `park` returns at once.
-            if looks < LOOKS { std::hint::spin_loop() } else { std::thread::park() }
+            if looks < LOOKS_FOR_WORK { std::hint::spin_loop() } else { std::thread::park() }
         }
         seen += 1;
         if shared.ends.load(Ordering::Relaxed) {

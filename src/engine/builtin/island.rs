@@ -173,7 +173,8 @@ impl OpState for Arena {
             match (step.output, &step.inputs[..]) {
                 (Operand::Buffer(out), [Operand::Port(port)]) => {
                     let view = inputs[*port].try_as_plain_ram()?;
-                    kernel::enter(&step.op, *isa, view.as_slice::<f32>()?, &mut arena[range(out)]);
+                    let team = team.as_deref().filter(|_| split::is_worth(0, program.buffers[out]));
+                    kernel::enter(&step.op, *isa, team, view.as_slice::<f32>()?, &mut arena[range(out)]);
                 }
                 (Operand::Port(port), [Operand::Buffer(input)]) if step.op.leaves() => {
                     let mut view = outputs[port].try_as_plain_ram_mut()?;

@@ -390,7 +390,7 @@ fn per_image(
 }
 
 /// A tensor of tract to a buffer.
-pub(super) fn enter(op: &StepOp, isa: Isa, x: &[f32], out: &mut [u8]) {
+pub(super) fn enter(op: &StepOp, isa: Isa, team: Option<&Team>, x: &[f32], out: &mut [u8]) {
     if let StepOp::Float(op) = op {
         float::import(op, isa, x, kernels::floats_mut(out));
         return;
@@ -404,6 +404,7 @@ pub(super) fn enter(op: &StepOp, isa: Isa, x: &[f32], out: &mut [u8]) {
         let out = &mut out[image * to..(image + 1) * to];
         kernels::quantize_nchw(
             isa,
+            team,
             x,
             *channels,
             *height,

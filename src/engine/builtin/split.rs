@@ -13,7 +13,7 @@ use crate::kernels::{self, Geometry, Isa, SLACK, Team};
 /// Multiply-accumulates below which a step is not worth the handing over: some 10 µs of work.
 const LEAST_MACS: u64 = 500_000;
 /// Bytes that a step without products must write to be worth it.
-const LEAST_BYTES: usize = 128 * 1024;
+const LEAST_BYTES: usize = 64 * 1024;
 
 thread_local! {
     /// The threads that work with this one on an inference, if there are any.

@@ -4,7 +4,7 @@
 //! are more weights than inputs, as in the last layers of a network, reading them takes longer than multiplying.
 //!
 //! Equal shares don't take equal times: what another core wrote takes longer to read, and to write again. So where weights
-//! are few, a part of the rows is left for who is done first.
+//! are few, the last part of a thread's rows is cut into pieces, and who is done first takes some of another's.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,15 +17,6 @@ pub(super) struct Share {
     pub rows: Range<usize>,
     /// Blocks of channels.
     pub blocks: Range<usize>,
-}
-
-/// All shares of a product, which together are everything once.
-#[derive(Debug)]
-struct Plan {
-    /// One for each thread.
-    fixed: Vec<Share>,
-    /// For whoever is done first.
-    open: Vec<Share>,
 }
 
 /// A product as a whole.
@@ -46,11 +37,9 @@ pub(super) struct Size {
 const ROWS: usize = 16;
 /// Rows that are best multiplied together: two such tiles.
 const PAIR: usize = 2 * ROWS;
-/// Bytes of weights that can be read again for each piece that is left for who is done first.
+/// Bytes of weights that can be read again for each piece.
 const PIECE_WEIGHTS: usize = 160 * 1024;
-/// Of the rows, this part is divided beforehand.
-const FIXED: (usize, usize) = (3, 4);
-/// Pieces of the others for each thread.
+/// One part in so many of a thread's rows is cut into as many pieces.
 const PIECES: usize = 4;
 /// Bytes of weights or inputs that a thread reads in a cycle from the caches that it shares.
 const BYTES_PER_CYCLE: usize = 8;
@@ -66,8 +55,9 @@ impl Size {
         rows * weights / self.per_cycle + (weights * self.weight_bytes + inputs) / BYTES_PER_CYCLE
     }
 
-    /// Who computes what, for at most `threads` threads. There is one share at least, if there is a row and a block.
-    fn plan(&self, threads: usize) -> Plan {
+    /// What each of at most `threads` threads computes, one share after the other; together they are everything once. There
+    /// is one at least, if there is a row and a block.
+    fn shares(&self, threads: usize) -> Vec<Vec<Share>> {
         let groups = self.rows.div_ceil(ROWS);
         let ways =
             (1..=threads.min(self.blocks)).map(|blocks| ((threads / blocks).clamp(1, groups.max(1)), blocks));
@@ -82,42 +72,40 @@ impl Size {
             };
             let all = (0..by_rows).flat_map(|row| (0..by_blocks).map(move |block| (row, block)));
             let share = |(row, block)| Share { rows: rows(row), blocks: part(self.blocks, by_blocks, block) };
-            return Plan { fixed: all.map(share).collect(), open: vec![] };
+            return all.map(|at| vec![share(at)]).collect();
         }
-        // As many pairs of tiles for each. What is left of them is taken in pieces; less than a pair for each thread, by
-        // channels.
+        // As many pairs of tiles for each, and of less than a pair for each, some channels.
         let few_weights = self.weights * self.weight_bytes <= PIECE_WEIGHTS;
-        let (fixed, piece) = match each * (FIXED.1 - FIXED.0) / FIXED.1 {
-            open if open > 0 && few_weights && by_rows > 1 => (each - open, open.div_ceil(PIECES)),
-            _ => (each, 1),
-        };
-        let whole = |rows: Range<usize>| Share { rows, blocks: 0..self.blocks };
-        let rows = |at: usize| at * each * PAIR..(at * each + fixed) * PAIR;
-        let taken = (0..by_rows).flat_map(|at| {
-            let end = (at + 1) * each * PAIR;
-            let starts = (rows(at).end..end).step_by(piece * PAIR);
-            starts.map(move |start| start..(start + piece * PAIR).min(end))
-        });
+        let open = if few_weights && by_rows > 1 { each / PIECES } else { 0 };
+        let piece = open.div_ceil(PIECES).max(1);
         let rest = by_rows * each * PAIR..self.rows;
-        let parts = if rest.is_empty() { 0 } else { by_rows };
-        let by_channels =
-            (0..parts).map(|at| Share { rows: rest.clone(), blocks: part(self.blocks, parts, at) });
-        Plan {
-            fixed: (0..by_rows).map(|at| whole(rows(at))).collect(),
-            open: taken.map(whole).chain(by_channels).collect(),
-        }
+        let shares = (0..by_rows).map(|at| {
+            let end = (at + 1) * each;
+            let starts = (end - open..end).step_by(piece);
+            let pieces = starts.map(|start| start..(start + piece).min(end));
+            let pairs = std::iter::once(at * each..end - open).chain(pieces);
+            let whole = |pairs: Range<usize>| Share {
+                rows: pairs.start * PAIR..pairs.end * PAIR,
+                blocks: 0..self.blocks,
+            };
+            let last = Share { rows: rest.clone(), blocks: part(self.blocks, by_rows, at) };
+            pairs.map(whole).chain([last]).filter(|share| !share.rows.is_empty()).collect()
+        });
+        shares.collect()
     }
 
     /// Calls `work` for each share of a team's threads, on all of them at the same time, or here for everything at once.
     pub(super) fn share_out(&self, team: Option<&Team>, work: impl Fn(Share) + Sync) {
         let team = team.filter(|_| self.rows > 0);
-        match team.map(|team| (team, self.plan(team.threads()))) {
-            Some((team, Plan { fixed, open })) if fixed.len() > 1 => {
-                let next = AtomicUsize::new(0);
-                team.each(fixed, |share| {
-                    work(share);
-                    while let Some(share) = open.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        work(share.clone());
+        match team.map(|team| (team, self.shares(team.threads()))) {
+            Some((team, shares)) if shares.len() > 1 => {
+                let next: Vec<AtomicUsize> = shares.iter().map(|_| AtomicUsize::new(0)).collect();
+                team.each((0..shares.len()).collect(), |thread| {
+                    // Its own, then what others have left.
+                    for of in (thread..shares.len()).chain(0..thread) {
+                        while let Some(share) = shares[of].get(next[of].fetch_add(1, Ordering::Relaxed)) {
+                            work(share.clone());
+                        }
                     }
                 });
             }
@@ -157,10 +145,10 @@ mod tests {
         for rows in [1, 15, 16, 49, 100, 3136] {
             for blocks in [1, 2, 3, 8, 16] {
                 for threads in 1..9 {
-                    let Plan { fixed, open } = size(rows, blocks, blocks * 64 * 256, 256).plan(threads);
-                    assert!((1..=threads).contains(&fixed.len()), "{fixed:?}");
+                    let shares = size(rows, blocks, blocks * 64 * 256, 256).shares(threads);
+                    assert!((1..=threads).contains(&shares.len()), "{shares:?}");
                     let mut done = vec![0; rows * blocks];
-                    for Share { rows, blocks: of_share } in fixed.into_iter().chain(open) {
+                    for Share { rows, blocks: of_share } in shares.into_iter().flatten() {
                         assert!(!rows.is_empty() && !of_share.is_empty());
                         rows.flat_map(|row| of_share.clone().map(move |block| row * blocks + block))
                             .for_each(|at| done[at] += 1);
@@ -173,20 +161,20 @@ mod tests {
 
     #[test]
     fn no_thread_has_a_tile_more_than_another() {
-        let tiles = |shares: &[Share]| -> Vec<usize> {
-            shares.iter().map(|share| share.rows.len().div_ceil(ROWS) * share.blocks.len()).collect()
-        };
-        let large = size(196, 4, 256 * 1024, 256).plan(2);
-        assert_eq!((tiles(&large.fixed), tiles(&large.open)), (vec![24, 24], vec![2, 2]), "{large:?}");
-        let small = size(3136, 4, 64 * 256, 64).plan(2);
-        assert_eq!(tiles(&small.fixed), [37 * 8; 2]);
-        assert_eq!(tiles(&small.open).iter().sum::<usize>(), 2 * 12 * 8);
+        for (size, pieces) in [(size(196, 4, 256 * 1024, 256), 2), (size(3136, 4, 64 * 256, 64), 5)] {
+            let shares = size.shares(2);
+            let tiles = |shares: &Vec<Share>| -> usize {
+                shares.iter().map(|share| share.rows.len().div_ceil(ROWS) * share.blocks.len()).sum()
+            };
+            assert_eq!(tiles(&shares[0]), tiles(&shares[1]), "{shares:?}");
+            assert_eq!(shares[0].len(), pieces, "{shares:?}");
+        }
     }
 
     #[test]
     fn large_images_are_shared_by_rows_and_large_weights_by_channels() {
         let parts = |size: Size| {
-            let first = &size.plan(2).fixed[0];
+            let first = &size.shares(2)[0][0];
             (first.rows.len() < size.rows, first.blocks.len() < size.blocks)
         };
         assert_eq!(parts(size(3136, 4, 256 * 64, 64)), (true, false));

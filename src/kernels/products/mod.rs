@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The first sum is a product as by weights ([`Right`]). The second is one number for each row. It is 0 where `zb` is 128,
-//! and before a softmax, which a number added to a whole row does not change, it is left out.
+//! and before a softmax, which a number added to a whole row does not change, it is left out, unless scores are rounded.
 
 mod right;
 
@@ -33,13 +33,15 @@ pub struct ByteProducts {
     pub out: Option<Bytes>,
 }
 
-/// `softmax(scale · q kᵀ) v` of u8 tensors, with shares quantized on the way.
+/// `softmax(scale · q kᵀ) v` of u8 tensors, with shares, and maybe scores, quantized on the way.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ByteAttention {
     /// How all tensors lie, and the factor of the scores.
     pub attention: Attention,
     /// Queries, keys and values.
     pub of: [Bytes; 3],
+    /// What scores go through before their factor: each time they are multiplied, and rounded to bytes.
+    pub rounded: Vec<(f32, Bytes)>,
     /// The shares.
     pub shares: Bytes,
     /// The result, which is f32 without it.
@@ -107,9 +109,7 @@ pub fn matmul_u8(isa: Isa, a: &[u8], b: &[u8], of: &ByteProducts, out: &mut [u8]
                 let rows = ROWS.min(m - first);
                 let (a, mixed) = (&a[first * lda..], &mut mixed[first * n..][..rows * n]);
                 right.run(a, lda, rows, mixed);
-                let each = a.chunks(lda).map(|row| row[..k].iter().map(|a| i32::from(*a)).sum());
-                let mut sums = [0; ROWS];
-                sums.iter_mut().take(rows).zip(each).for_each(|(sum, of_row)| *sum = of_row);
+                let sums = sums_of_rows(a, lda, k, rows);
                 add_rows(mixed, n, &sums[..rows], [k, of_a.1.into(), of_b.1.into()], factor);
             }
             leave(isa, mixed, products, of_out, bytes, at_out, out);
@@ -124,7 +124,9 @@ pub fn matmul_u8(isa: Isa, a: &[u8], b: &[u8], of: &ByteProducts, out: &mut [u8]
 /// The two products don't fit each other, or an operand (with [`SLACK`] after its last element) or the result does not hold
 /// the elements.
 pub fn attend_u8(isa: Isa, q: &[u8], k: &[u8], v: &[u8], of: &ByteAttention, out: &mut [u8]) {
-    let ByteAttention { attention: Attention { scores, scale, values }, of: [of_q, of_k, of_v], .. } = of;
+    let ByteAttention {
+        attention: Attention { scores, scale, values }, of: [of_q, of_k, of_v], rounded, ..
+    } = of;
     let (m, depth, n) = (scores.m, scores.k, scores.n);
     let fits = (values.m, values.k) == (m, n) && values.count() == scores.count();
     assert!(fits, "scores {scores:?} for values {values:?}");
@@ -136,20 +138,27 @@ pub fn attend_u8(isa: Isa, q: &[u8], k: &[u8], v: &[u8], of: &ByteAttention, out
             scratch;
         let (keys, of_values) = (known(rights, isa, n, depth), known(rights_of_values, isa, values.n, n));
         let factor = of.shares.0 * of_v.0 / of.out.map_or(1.0, |out| out.0);
+        let of_scores = of_q.0 * of_k.0 * if rounded.is_empty() { *scale } else { 1.0 };
         weighed.resize(ROWS * n, 0.0);
         shares.resize(ROWS * n + SLACK, 0);
         mixed.resize(m * values.n, 0.0);
         for index in 0..scores.count() {
             let [at_q, at_k, _] = scores.starts(index);
             let [_, at_v, at_out] = values.starts(index);
-            keys.fill(&k[at_k..], [scores.b[1], scores.b[0]], of_q.1, of_q.0 * of_k.0 * scale);
+            keys.fill(&k[at_k..], [scores.b[1], scores.b[0]], of_q.1, of_scores);
             of_values.fill(&v[at_v..], [values.b[1], values.b[0]], of.shares.1, factor);
             let (q, ldq) = rows(&q[at_q..], [m, depth], scores.a, left);
             for first in (0..m).step_by(ROWS) {
                 let rows = ROWS.min(m - first);
                 let (mut inverse, mut sums) = ([0.0; ROWS], [0; ROWS]);
                 let (weighed, shares_here) = (&mut weighed[..rows * n], &mut shares[..rows * n]);
-                keys.run(&q[first * ldq..], ldq, rows, weighed);
+                let q = &q[first * ldq..];
+                keys.run(q, ldq, rows, weighed);
+                if !rounded.is_empty() {
+                    let sums = sums_of_rows(q, ldq, depth, rows);
+                    add_rows(weighed, n, &sums[..rows], [depth, of_q.1.into(), of_k.1.into()], of_scores);
+                    round_scores(isa, weighed, rounded, *scale);
+                }
                 weights_of_rows(isa, weighed, n, &mut inverse[..rows]);
                 let (inverse, sums) = (&inverse[..rows], &mut sums[..rows]);
                 quantize_shares(isa, weighed, n, inverse, of.shares, shares_here, sums);
@@ -160,6 +169,31 @@ pub fn attend_u8(isa: Isa, q: &[u8], k: &[u8], v: &[u8], of: &ByteAttention, out
             leave(isa, mixed, values, of.out, bytes, at_out, out);
         }
     });
+}
+
+/// The sum of the bytes of each of some rows of `k`, `lda` apart.
+fn sums_of_rows(a: &[u8], lda: usize, k: usize, rows: usize) -> [i32; ROWS] {
+    let mut sums = [0; ROWS];
+    for (sum, row) in sums.iter_mut().zip(a.chunks(lda)).take(rows) {
+        *sum = row[..k].iter().map(|a| i32::from(*a)).sum();
+    }
+    sums
+}
+
+/// Scores rounded to bytes, as often as `rounded` says, and their factor.
+fn round_scores(isa: Isa, x: &mut [f32], rounded: &[(f32, Bytes)], scale: f32) {
+    for (at, (factor, (step, zero_point))) in rounded.iter().enumerate() {
+        let scale = if at + 1 == rounded.len() { scale } else { 1.0 };
+        let (factor, step, zero_point) = (factor / step, step * scale, *zero_point);
+        per_tier!(isa, round_to_steps(x: &mut [f32], factor: f32, step: f32, zero_point: u8));
+    }
+}
+
+#[inline(always)]
+fn round_to_steps(x: &mut [f32], factor: f32, step: f32, zero_point: u8) {
+    for x in x {
+        *x = (byte(*x * factor, zero_point) - i32::from(zero_point)) as f32 * step;
+    }
 }
 
 /// The shares of rows of `len`, and the sum of each row's bytes.

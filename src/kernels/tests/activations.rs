@@ -39,6 +39,7 @@ struct Case {
     sizes: [usize; 4],
     orders: [Order; 4],
     of: [(f32, u8); 3],
+    rounded: Vec<(f32, (f32, u8))>,
     shares: (f32, u8),
     out: Option<(f32, u8)>,
     seed: u64,
@@ -50,7 +51,8 @@ fn case() -> impl Strategy<Value = Case> {
     let sizes = (1usize..4, 1usize..30, 1usize..70, long, 1usize..40);
     let orders = (order(), order(), order(), order());
     let shares = (0.0005f32..0.01, prop_oneof![Just(0u8), any::<u8>()]);
-    let of = (quant(), quant(), quant(), shares, proptest::option::of(quant()));
+    let rounded = proptest::collection::vec((0.1f32..1.0, (0.02f32..0.2, zero_point())), 0..3);
+    let of = (quant(), quant(), quant(), shares, proptest::option::of(quant()), rounded);
     (sizes, orders, of, any::<u64>()).prop_map(|((heads, m, k, n, d), orders, of, seed)| Case {
         heads,
         sizes: [m, k, n, d],
@@ -58,12 +60,13 @@ fn case() -> impl Strategy<Value = Case> {
         of: [of.0, of.1, of.2],
         shares: of.3,
         out: of.4,
+        rounded: of.5,
         seed,
     })
 }
 
 /// `rne(x) + zero_point` from 0 to 255.
-fn rounded(x: f32, zero_point: u8) -> u8 {
+fn to_byte(x: f32, zero_point: u8) -> u8 {
     (f64::from(x.round_ties_even()) + f64::from(zero_point)).clamp(0.0, 255.0) as u8
 }
 
@@ -137,7 +140,7 @@ fn put(of: &Products, head: usize, x: &[f32], quant: Option<(f32, u8)>, out: &mu
     for (at, x) in x.iter().enumerate() {
         let to = head * of.outer[0].1[2] + at / of.n * of.out[0] + at % of.n * of.out[1];
         match quant {
-            Some((_, zero_point)) => out[to] = rounded(*x, zero_point),
+            Some((_, zero_point)) => out[to] = to_byte(*x, zero_point),
             None => out[to * 4..][..4].copy_from_slice(&x.to_ne_bytes()),
         }
     }
@@ -169,18 +172,28 @@ proptest! {
     fn attention_is_that_of_the_formula(case in case()) {
         let ([q, keys, v], [m, _, n, d]) = (case.tensors(), case.sizes);
         let attention = Attention { scores: case.scores(), scale: 0.3, values: case.values() };
-        let of = ByteAttention { attention, of: case.of, shares: case.shares, out: case.out };
+        let rounded = case.rounded.clone();
+        let of = ByteAttention { attention, of: case.of, rounded, shares: case.shares, out: case.out };
         let len = case.len(case.heads * m * d);
         let mut want = vec![0; len];
         for head in 0..case.heads {
-            let factor = case.of[0].0 * case.of[1].0 * of.attention.scale;
+            let is_rounded = !of.rounded.is_empty();
+            let scale = of.attention.scale;
+            let factor = case.of[0].0 * case.of[1].0 * if is_rounded { 1.0 } else { scale };
             let zero_points = [case.of[0].1, case.of[1].1];
             let mut scores =
-                product(&of.attention.scores, head, [&q, &keys], zero_points, factor, false);
+                product(&of.attention.scores, head, [&q, &keys], zero_points, factor, is_rounded);
+            for (at, (factor, (step, zero_point))) in of.rounded.iter().enumerate() {
+                let step_of = step * if at + 1 == of.rounded.len() { scale } else { 1.0 };
+                for x in &mut scores {
+                    let byte = i32::from(to_byte(*x * (factor / step), *zero_point));
+                    *x = (byte - i32::from(*zero_point)) as f32 * step_of;
+                }
+            }
             let mut inverse = vec![0.0; m];
             weights_of_rows(Isa::Scalar, &mut scores, n, &mut inverse);
             let (scale, zero_point) = case.shares;
-            let share = |(at, x): (usize, &f32)| rounded(x * (inverse[at / n] / scale), zero_point);
+            let share = |(at, x): (usize, &f32)| to_byte(x * (inverse[at / n] / scale), zero_point);
             let mut shares = vec![0; case.heads * m * n];
             shares[head * m * n..][..m * n].copy_from_slice(&scores.iter().enumerate().map(share).collect::<Vec<_>>());
             let factor = scale * case.of[2].0 / case.out.map_or(1.0, |out| out.0);

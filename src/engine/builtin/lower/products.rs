@@ -42,7 +42,13 @@ pub(super) fn matmul(qdq: &Qdq, node: &NodeProto, target: Target) -> Result<Draf
         let attention = Attention { scores: before.products, scale: before.scale, values: products };
         let [of_q, of_k] = before.of;
         let of = [of_q, of_k, of_b].map(bytes);
-        let op = StepOp::Attention(ByteAttention { attention, of, shares: bytes(of_a), out });
+        let op = StepOp::Attention(ByteAttention {
+            attention,
+            of,
+            rounded: before.rounded,
+            shares: bytes(of_a),
+            out,
+        });
         let inputs = vec![before.inputs[0], before.inputs[1], b];
         return Ok(Draft { kind: "Attention".into(), macs, ..other::draft(node, inputs, target, op) });
     }
@@ -56,6 +62,7 @@ struct Scores<'a> {
     inputs: [&'a str; 2],
     of: [Quant; 2],
     products: Products,
+    rounded: Vec<(f32, Bytes)>,
     scale: f32,
 }
 
@@ -63,9 +70,35 @@ struct Scores<'a> {
 fn scores<'a>(qdq: &Qdq<'a>, node: &NodeProto) -> Option<Scores<'a>> {
     let dequantize = rows::alone(qdq, &node.input[0]).filter(|n| n.op_type == "DequantizeLinear")?;
     let quantize = rows::alone(qdq, &dequantize.input[0]).filter(|n| n.op_type == "QuantizeLinear")?;
-    let (product, scale) = rows::before_softmax(qdq, &quantize.input[0])?;
+    let softmax = rows::softmax_of_rows(qdq, &quantize.input[0])?;
+    let (mut tensor, mut scale, mut rounded) = (&softmax.input[0], 1.0, vec![]);
+    // Backwards: a factor found here belongs to what is rounded before it.
+    let product = loop {
+        let before = rows::alone(qdq, tensor)?;
+        match before.op_type.as_str() {
+            "DequantizeLinear" => {
+                let (_, quant) = qdq.activation(tensor).ok()?;
+                let quantize = rows::alone(qdq, &before.input[0])?;
+                rounded.push((scale, bytes(quant)));
+                (tensor, scale) = (&quantize.input[0], 1.0);
+            }
+            "Mul" | "Div" => {
+                let (x, factor) = rows::factor(qdq, before)?;
+                (tensor, scale) = (x, scale * factor);
+            }
+            _ => break before,
+        }
+    };
+    if !is_of_activations(qdq, product) || !scale.is_finite() {
+        return None;
+    }
+    // Each factor before its rounding, and the last one behind all.
+    let mut rounded: Vec<(f32, Bytes)> = rounded.into_iter().rev().collect();
+    for (factor, _) in &mut rounded {
+        std::mem::swap(factor, &mut scale);
+    }
     let (inputs, of, products) = operands(qdq, product).ok()?;
-    Some(Scores { inputs, of, products, scale })
+    Some(Scores { inputs, of, products, rounded, scale })
 }
 
 /// The step for products that go where movements ending in `tensor`, a result of `moved`, bring them; `None` where it is

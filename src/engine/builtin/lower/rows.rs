@@ -190,22 +190,34 @@ fn scores(qdq: &Qdq, node: &NodeProto) -> Option<(Vec<String>, Products, f32)> {
 
 /// The product of two activations whose rows, times the factor, a Softmax makes `shares` of; nothing else reads what is
 /// between them.
-pub(super) fn before_softmax<'a>(qdq: &Qdq<'a>, shares: &str) -> Option<(&'a NodeProto, f32)> {
-    let softmax = alone(qdq, shares).filter(|n| n.op_type == "Softmax")?;
-    let shape = qdq.shape(&softmax.input[0]).ok()?;
-    let axis = graph::attr_int(softmax, "axis").unwrap_or(if qdq.opset < 13 { 1 } else { -1 });
-    if axis != -1 && axis + 1 != shape.len() as i64 {
-        return None;
-    }
+fn before_softmax<'a>(qdq: &Qdq<'a>, shares: &str) -> Option<(&'a NodeProto, f32)> {
+    let softmax = softmax_of_rows(qdq, shares)?;
     let (mut before, mut scale) = (alone(qdq, &softmax.input[0])?, 1.0);
-    if let ("Mul" | "Div", [x, factor]) = (before.op_type.as_str(), &before.input[..]) {
-        let factor = qdq.scalar(factor)?;
-        scale = if before.op_type == "Div" { 1.0 / factor } else { factor };
-        before = alone(qdq, x)?;
+    if let Some((x, factor)) = factor(qdq, before) {
+        (before, scale) = (alone(qdq, x)?, factor);
     }
     let is_constant = |tensor: &String| qdq.initializer(tensor).is_some();
     let is_product = before.op_type == "MatMul" && !before.input.iter().any(is_constant);
     (is_product && scale.is_finite()).then_some((before, scale))
+}
+
+/// The Softmax over the last axis that makes `shares`, if only one node reads those.
+pub(super) fn softmax_of_rows<'a>(qdq: &Qdq<'a>, shares: &str) -> Option<&'a NodeProto> {
+    let softmax = alone(qdq, shares).filter(|n| n.op_type == "Softmax")?;
+    let rank = qdq.shape(&softmax.input[0]).ok()?.len() as i64;
+    let axis = graph::attr_int(softmax, "axis").unwrap_or(if qdq.opset < 13 { 1 } else { -1 });
+    (axis == -1 || axis + 1 == rank).then_some(softmax)
+}
+
+/// What `node` multiplies by a constant number, or divides by its inverse, and the number.
+pub(super) fn factor<'n>(qdq: &Qdq, node: &'n NodeProto) -> Option<(&'n String, f32)> {
+    let [x, factor] = &node.input[..] else { return None };
+    let factor = qdq.scalar(factor)?;
+    match node.op_type.as_str() {
+        "Mul" => Some((x, factor)),
+        "Div" => Some((x, 1.0 / factor)),
+        _ => None,
+    }
 }
 
 /// The operands of a MatMul of two activations, and how they lie; views of other tensors are read where those are.

@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::QuantizeError;
 use crate::engine::builtin::Builtin;
-use crate::engine::{Engine, LoadOptions, Session, Value};
+use crate::engine::{Engine, EngineError, LoadOptions, Runner, Session, Shown, Value};
 use crate::model::graph::Index;
 use crate::model::{Model, pb};
 
 /// Where a session has the values of a tensor.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Place {
     Input,
     Output(usize),
@@ -22,6 +22,22 @@ impl Place {
         }
         let at = session.outputs().iter().position(|o| o.name == tensor);
         at.map(Place::Output).ok_or_else(|| QuantizeError::MissingStatistics { tensor: tensor.into() })
+    }
+
+    /// One inference in which each of `places` is shown to `see`, with its position in the list.
+    pub(super) fn watch(
+        places: &[Place],
+        runner: &mut dyn Runner,
+        input: &Value,
+        mut see: impl FnMut(usize, &Shown<'_>),
+    ) -> Result<(), EngineError> {
+        let mut show = |place: Place, tensor: Shown<'_>| {
+            for (at, _) in places.iter().enumerate().filter(|(_, p)| **p == place) {
+                see(at, &tensor);
+            }
+        };
+        show(Place::Input, input.shown());
+        runner.watch(std::slice::from_ref(input), &mut |number, tensor| show(Place::Output(number), tensor))
     }
 
     pub(super) fn value<'a>(self, input: &'a Value, outputs: &'a [Value]) -> &'a Value {

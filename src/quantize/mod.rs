@@ -27,6 +27,7 @@ mod saturation;
 mod sensitivity;
 mod sequential;
 mod statistics;
+mod survey;
 #[cfg(test)]
 mod testing;
 mod threads;

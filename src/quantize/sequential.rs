@@ -18,11 +18,13 @@ use ndarray::{Array3, Axis};
 
 use super::cut::{Cutter, Place, with_outputs};
 use super::statistics::FixedSum;
+use super::survey::Survey;
 use super::threads::on_threads;
 use super::weights::quantize_bias;
 use super::{NodeKind, Placement, QuantizeError, Quantized, QuantizedNode};
 use crate::engine::builtin::Builtin;
 use crate::engine::{Engine, LoadOptions, Value};
+use crate::kernels::Term;
 use crate::model::graph::{self, Index};
 use crate::model::{Model, pb};
 use crate::progress::Progress;
@@ -113,22 +115,21 @@ fn parent_means(
     progress: &dyn Progress,
 ) -> Result<HashMap<String, Vec<f64>>, QuantizeError> {
     let session = with_outputs(parent, tensors.keys().cloned().collect())?;
-    let places: Vec<(Place, f32)> = tensors
-        .iter()
-        .map(|(tensor, low)| Ok((Place::find(session.as_ref(), tensor)?, *low)))
-        .collect::<Result<_, QuantizeError>>()?;
+    let places: Vec<Place> =
+        tensors.keys().map(|t| Place::find(session.as_ref(), t)).collect::<Result<_, _>>()?;
+    let lows: Vec<f32> = tensors.values().copied().collect();
     let sums = on_threads(inputs.len(), threads, || {
         let mut runner = session.spawn()?;
-        let places = &places;
+        let (places, lows) = (&places, &lows);
         Ok(move |image: usize| {
             if progress.cancelled() {
                 return Err(QuantizeError::Cancelled { images: image as u64 });
             }
-            let outputs = runner.run(std::slice::from_ref(&inputs[image]))?;
-            let of = |(place, low): &(Place, f32)| {
-                channel_means(place.value(&inputs[image], &outputs), |v| f64::from(v.max(*low)))
-            };
-            Ok(places.iter().map(of).collect::<Vec<_>>())
+            let mut means = vec![Vec::new(); places.len()];
+            Place::watch(places, runner.as_mut(), &inputs[image], |at, tensor| {
+                means[at] = Survey::of(tensor, Some(1), Term::AtLeast(lows[at]), |_| {}).means();
+            })?;
+            Ok(means)
         })
     })?;
     let mean_of = |at: usize| mean(sums.iter().map(|of_image| of_image[at].as_slice()));

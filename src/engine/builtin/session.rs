@@ -1,16 +1,17 @@
 //! A tract plan behind the [`Session`] trait.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core;
 
-use super::island::{self, Island};
+use super::island::{self, Arena, Island, Watcher};
 use super::layers::Layers;
 use super::lower::{self, Unfused};
 use super::split;
-use crate::engine::{Begin, EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
+use crate::engine::{Begin, EngineError, Layer, LoadOptions, Runner, Session, Shown, TensorInfo, Value};
 use crate::kernels::Team;
 use crate::model::qoperator;
 use crate::model::shapes::{self, Shapes};
@@ -24,7 +25,11 @@ pub(super) struct BuiltinSession {
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     layers: Layers,
+    watched: Arc<Watched>,
 }
+
+/// By node of the plan the outputs of an island that only the caller reads: the number of each, by port.
+type Watched = HashMap<usize, Vec<(usize, usize)>>;
 
 impl BuiltinSession {
     pub(super) fn load(model: &Model, options: &LoadOptions) -> Result<BuiltinSession, EngineError> {
@@ -54,8 +59,22 @@ impl BuiltinSession {
         }
         let plan = typed.into_runnable().map_err(refused)?;
         let layers = Layers::new(&plan, &proto, &of_tensors);
-        Ok(BuiltinSession { plan, inputs, outputs, layers })
+        let watched = Arc::new(watched(plan.model()).map_err(refused)?);
+        Ok(BuiltinSession { plan, inputs, outputs, layers, watched })
     }
+}
+
+fn watched(plan: &TypedModel) -> TractResult<Watched> {
+    let mut watched = Watched::new();
+    let outlets = plan.output_outlets()?;
+    for (number, outlet) in outlets.iter().enumerate() {
+        let node = plan.node(outlet.node);
+        let alone = node.outputs[outlet.slot].successors.is_empty();
+        if alone && node.op.is::<Island>() && outlets.iter().filter(|o| *o == outlet).count() == 1 {
+            watched.entry(outlet.node).or_default().push((outlet.slot, number));
+        }
+    }
+    Ok(watched)
 }
 
 /// The plan's model: `proto`, which was made of `model`, with its inputs fixed to `shapes`.
@@ -116,7 +135,8 @@ pub(super) fn lowered(model: &Model, options: &LoadOptions) -> Result<Prepared, 
 impl BuiltinSession {
     fn runner(&self, team: Option<Arc<Team>>) -> Result<BuiltinRunner, EngineError> {
         let state = self.plan.spawn().map_err(failed)?;
-        Ok(BuiltinRunner { state, team, inputs: self.inputs.clone(), layers: self.layers.clone() })
+        let (inputs, layers, watched) = (self.inputs.clone(), self.layers.clone(), self.watched.clone());
+        Ok(BuiltinRunner { state, team, inputs, layers, watched })
     }
 }
 
@@ -148,6 +168,7 @@ struct BuiltinRunner {
     team: Option<Arc<Team>>,
     inputs: Vec<TensorInfo>,
     layers: Layers,
+    watched: Arc<Watched>,
 }
 
 impl BuiltinRunner {
@@ -168,6 +189,40 @@ impl Runner for BuiltinRunner {
         let inputs = self.check(inputs)?;
         let outputs = split::with_team(self.team.as_ref(), || self.state.run(inputs));
         Ok(outputs.map_err(failed)?.into_iter().map(Value).collect())
+    }
+
+    fn watch(
+        &mut self,
+        inputs: &[Value],
+        see: &mut dyn FnMut(usize, Shown<'_>),
+    ) -> Result<(), EngineError> {
+        let inputs = self.check(inputs)?;
+        let watched = self.watched.clone();
+        let mut shown = HashSet::new();
+        let state = &mut self.state;
+        let outputs = split::with_team(self.team.as_ref(), || {
+            state.run_plan_with_eval(inputs, |ctx, mut state, node, inputs| {
+                let ports = watched.get(&node.id).map_or(&[][..], Vec::as_slice);
+                let arena = state.as_deref_mut().and_then(|state| state.downcast_mut::<Arena>());
+                let Some(arena) = arena.filter(|_| !ports.is_empty()) else {
+                    return tract_core::plan::eval(ctx, state, node, inputs);
+                };
+                let mut see = |port: usize, tensor: Shown<'_>| {
+                    for (_, number) in ports.iter().filter(|(slot, _)| *slot == port) {
+                        shown.insert(*number);
+                        see(*number, tensor);
+                    }
+                };
+                let ports: Vec<usize> = ports.iter().map(|(slot, _)| *slot).collect();
+                arena.run(ctx, node.op(), inputs, Some(Watcher { ports: &ports, see: &mut see }))
+            })
+        });
+        for (number, output) in outputs.map_err(failed)?.into_iter().map(Value).enumerate() {
+            if !shown.contains(&number) {
+                see(number, output.shown());
+            }
+        }
+        Ok(())
     }
 
     fn profile(&mut self, inputs: &[Value], times: &mut [Duration]) -> Result<Vec<Value>, EngineError> {

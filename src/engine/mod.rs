@@ -128,11 +128,7 @@ pub trait Runner: Send {
     ///
     /// # Errors
     /// As [`Runner::run`].
-    fn watch(
-        &mut self,
-        inputs: &[Value],
-        see: &mut dyn FnMut(usize, Shown<'_>),
-    ) -> Result<(), EngineError> {
+    fn watch(&mut self, inputs: &[Value], see: &mut dyn FnMut(usize, Shown<'_>)) -> Result<(), EngineError> {
         for (number, value) in self.run(inputs)?.iter().enumerate() {
             see(number, value.shown());
         }

@@ -84,8 +84,9 @@ impl Cutter<'_> {
         node.map_or_else(|| tensor.to_string(), |n| n.output[0].clone())
     }
 
-    /// From the result of a layer back to the quantizers of its inputs.
-    pub(super) fn cut(&self, result: &str) -> Cut {
+    /// From the result of a layer back to the quantizers of those tensors that are `kept`, by their FP32 names, which
+    /// are its inputs if all are.
+    pub(super) fn cut(&self, result: &str, kept: &dyn Fn(&str) -> bool) -> Cut {
         let mut cut = Cut::default();
         let mut start = result.to_string();
         if let Some((dequantize, quantize)) = self.pair(result) {
@@ -104,7 +105,10 @@ impl Cutter<'_> {
                 cut.nodes.extend([dequantize, quantize]);
                 let quantize = &self.graph.node[quantize];
                 let original = quantize.name.strip_suffix("_QuantizeLinear").unwrap_or(&quantize.input[0]);
-                cut.input(&quantize.input[0], original);
+                match kept(original) {
+                    true => cut.input(&quantize.input[0], original),
+                    false => open.push(quantize.input[0].clone()),
+                }
             } else if cut.nodes.insert(position) {
                 // Pushed from the last, so that they are taken from the first: an Add's inputs keep their order.
                 open.extend(self.graph.node[position].input.iter().rev().filter(|i| !i.is_empty()).cloned());
@@ -127,6 +131,12 @@ impl Cutter<'_> {
 }
 
 impl Cut {
+    /// Layers with weights that it has of `graph`, which it was cut from.
+    pub(super) fn layers(&self, graph: &pb::GraphProto) -> usize {
+        let weighted = |at: &&usize| matches!(graph.node[**at].op_type.as_str(), "Conv" | "Gemm" | "MatMul");
+        self.nodes.iter().filter(weighted).count()
+    }
+
     fn input(&mut self, name: &str, original: &str) {
         if !self.inputs.iter().any(|(n, _)| n == name) {
             self.inputs.push((name.into(), original.into()));

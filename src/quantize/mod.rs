@@ -20,6 +20,7 @@ mod error;
 mod judge;
 mod look;
 mod observe;
+mod pass;
 mod placement;
 mod prepare;
 mod range;

@@ -155,7 +155,8 @@ impl<I: Iterator<Item = Array3<f32>>> Shared<'_, I> {
                 }
             };
             see(Source::Input, input.shown());
-            runner.watch(std::slice::from_ref(&input), &mut |number, seen| see(Source::Output(number), seen))?;
+            runner
+                .watch(std::slice::from_ref(&input), &mut |number, seen| see(Source::Output(number), seen))?;
             statistics.count_image();
             (self.peek)(&[self.before, &statistics]);
             progress.step(index as usize + 1, total, None);

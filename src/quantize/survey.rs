@@ -86,7 +86,7 @@ impl Survey {
 }
 
 /// Elements of a row that holds pixels of `count` channels: a few pixels where channels are few.
-fn width(count: usize) -> usize {
+pub(super) fn width(count: usize) -> usize {
     let mut pixels = 1;
     while pixels < LANES && (!(count * pixels).is_multiple_of(LANES) || count * pixels < LEAST_LANES) {
         pixels += 1;

@@ -197,7 +197,9 @@ impl Arena {
         let spared: TVec<usize> = match &watcher {
             Some(watcher) => {
                 let steps = program.steps.iter().filter(|step| watcher.spares(step));
-                steps.filter_map(|s| if let Operand::Port(port) = s.output { Some(port) } else { None }).collect()
+                steps
+                    .filter_map(|s| if let Operand::Port(port) = s.output { Some(port) } else { None })
+                    .collect()
             }
             None => TVec::new(),
         };

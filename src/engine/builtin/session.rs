@@ -191,11 +191,7 @@ impl Runner for BuiltinRunner {
         Ok(outputs.map_err(failed)?.into_iter().map(Value).collect())
     }
 
-    fn watch(
-        &mut self,
-        inputs: &[Value],
-        see: &mut dyn FnMut(usize, Shown<'_>),
-    ) -> Result<(), EngineError> {
+    fn watch(&mut self, inputs: &[Value], see: &mut dyn FnMut(usize, Shown<'_>)) -> Result<(), EngineError> {
         let inputs = self.check(inputs)?;
         let watched = self.watched.clone();
         let mut shown = HashSet::new();

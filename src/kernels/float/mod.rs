@@ -29,7 +29,7 @@ pub use layout::{copy_channels_f32, dequantize, nchw_to_nhwc, nhwc_to_nchw, quan
 pub use matmul::{Attention, Products, attend, matmul};
 pub use pool::{average_pool_f32, global_average_pool_f32, max_pool_f32};
 pub use rows::{binary_rows, normalize, row_means, softmax};
-pub use survey::{Term, survey};
+pub use survey::{Term, survey, survey_bytes};
 
 use super::SLACK;
 

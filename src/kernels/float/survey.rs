@@ -48,3 +48,27 @@ fn all(x: &[f32], term: impl Fn(f32) -> f32, low: &mut [f32], high: &mut [f32], 
         }
     }
 }
+
+/// As [`survey`], of stored bytes: each row of `sums.len()` bytes is added to `sums`, and `inside` counts those that are
+/// neither 0 nor 255. Sums may get 2^24 rows.
+///
+/// # Panics
+/// `sums` and `inside` differ in length.
+pub fn survey_bytes(isa: Isa, x: &[u8], sums: &mut [u32], inside: &mut [u32]) {
+    assert_eq!(sums.len(), inside.len(), "lanes of different lengths");
+    if sums.is_empty() {
+        return;
+    }
+    per_tier!(isa, byte_rows(x: &[u8], sums: &mut [u32], inside: &mut [u32]));
+}
+
+#[inline(always)]
+fn byte_rows(x: &[u8], sums: &mut [u32], inside: &mut [u32]) {
+    for row in x.chunks(sums.len()) {
+        for ((x, sum), inside) in row.iter().zip(&mut *sums).zip(&mut *inside) {
+            *sum += u32::from(*x);
+            // 254 for 255, 255 for 0: both ends at once.
+            *inside += u32::from(x.wrapping_sub(1) < 254);
+        }
+    }
+}

@@ -20,7 +20,7 @@ mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ndarray::{Array3, ArrayD, Axis};
+use ndarray::{Array3, ArrayD};
 
 use super::{Placement, QuantizeError};
 use crate::model::{Model, shapes};
@@ -134,7 +134,9 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(channels: &'a Channels, seen: &'a BTreeMap<String, Seen>, constants: &'a Constants) -> Bench<'a> {
         let dense = channels.layers.iter().filter_map(|layer| {
-            let (Role::Dense { input_axis, .. }, Some(name)) = (layer.role, &layer.weights) else { return None };
+            let (Role::Dense { input_axis, .. }, Some(name)) = (layer.role, &layer.weights) else {
+                return None;
+            };
             Some((name.as_str(), Dense::of(constants.values.get(name)?, input_axis)?))
         });
         Bench { channels, seen, constants, dense: dense.collect() }
@@ -284,6 +286,8 @@ struct Harm {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
+    use ndarray::Axis;
+
     use super::constants::times;
     use super::*;
     use crate::engine::Value;

@@ -143,8 +143,10 @@ mod tests {
 
     #[test]
     fn a_tally_counts_as_the_histogram_itself() {
-        let values: Vec<f32> = (0..1003).map(|i| if i % 3 == 0 { 0.0 } else { (i as f32 - 500.0) / 7.0 }).collect();
-        let (mut direct, mut by_tally, mut tally) = (Histogram::default(), Histogram::default(), Tally::new());
+        let values: Vec<f32> =
+            (0..1003).map(|i| if i % 3 == 0 { 0.0 } else { (i as f32 - 500.0) / 7.0 }).collect();
+        let (mut direct, mut by_tally, mut tally) =
+            (Histogram::default(), Histogram::default(), Tally::new());
         direct.extend(&values);
         tally.extend(&values);
         by_tally.take(&tally);

@@ -37,10 +37,11 @@ impl TensorStatistics {
         let not_finite = self.histogram.not_finite();
         let elements: usize = tensor.shape.iter().product();
         let mut tally = (elements >= Tally::WORTH).then(Tally::new);
-        let survey = Survey::of(tensor, channel_axis, Term::AtLeast(f32::NEG_INFINITY), |part| match &mut tally {
-            Some(tally) => tally.extend(part),
-            None => self.histogram.extend(part),
-        });
+        let survey =
+            Survey::of(tensor, channel_axis, Term::AtLeast(f32::NEG_INFINITY), |part| match &mut tally {
+                Some(tally) => tally.extend(part),
+                None => self.histogram.extend(part),
+            });
         if let Some(tally) = tally {
             self.histogram.take(&tally);
         }

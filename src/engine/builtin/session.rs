@@ -256,3 +256,67 @@ impl Runner for BuiltinRunner {
 fn failed(e: TractError) -> EngineError {
     EngineError::Run { engine: ENGINE, what: format!("{e:#}") }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ndarray::{ArrayD, IxDyn};
+
+    use super::*;
+
+    /// In C order.
+    fn ordered(tensor: &Shown) -> Vec<f32> {
+        let values = tensor.values().into_owned();
+        if !tensor.channels_last {
+            return values;
+        }
+        let [batch, channels, height, width] = *tensor.shape else { panic!("{:?}", tensor.shape) };
+        let last = ArrayD::from_shape_vec(IxDyn(&[batch, height, width, channels]), values).unwrap();
+        last.permuted_axes(IxDyn(&[0, 3, 1, 2])).iter().copied().collect()
+    }
+
+    /// Watches what nodes of `op_types`, or of all if there are none, give out.
+    fn watched_as_run(file: &str, op_types: &[&str]) {
+        let file = format!("{}/fixtures/{file}", env!("CARGO_MANIFEST_DIR"));
+        let model = Model::load(file.as_ref()).unwrap();
+        let given: Vec<String> = model.outputs().into_iter().map(|port| port.name).collect();
+        let index = crate::model::graph::Index::new(model.graph());
+        let computed = |node: &&pb::NodeProto| {
+            let is_meant = op_types.is_empty() || op_types.contains(&node.op_type.as_str());
+            is_meant && index.producer(&node.input[0]).is_some()
+        };
+        let made = model.graph().node.iter().filter(computed).flat_map(|node| &node.output);
+        let extra_outputs: Vec<String> = made.filter(|name| !given.contains(name)).cloned().collect();
+        let session =
+            BuiltinSession::load(&model, &LoadOptions { extra_outputs, ..LoadOptions::default() }).unwrap();
+        assert!(session.watched.values().map(Vec::len).sum::<usize>() > 2, "nothing is spared");
+        let shape = session.inputs()[0].shape.clone();
+        let image = ArrayD::from_shape_fn(IxDyn(&shape), |at| {
+            ((at[1] * 7 + at[2] * 3 + at[3] * 5) % 13) as f32 / 6.5 - 1.0
+        });
+        let input = [Value::from(image)];
+        let mut runner = session.spawn().unwrap();
+        let expected = runner.run(&input).unwrap();
+        let mut seen = BTreeMap::new();
+        let mut see = |number: usize, tensor: Shown<'_>| {
+            assert_eq!(tensor.shape, expected[number].shape());
+            assert!(seen.insert(number, ordered(&tensor)).is_none(), "{number} came twice");
+        };
+        runner.watch(&input, &mut see).unwrap();
+        assert_eq!(seen.len(), expected.len());
+        for (number, expected) in expected.iter().enumerate() {
+            assert_eq!(seen[&number], expected.as_slice(), "{}", session.outputs()[number].name);
+        }
+        // What was watched is given out by the next run.
+        let again = runner.run(&input).unwrap();
+        assert!(again.iter().zip(&expected).all(|(a, b)| a.as_slice() == b.as_slice()));
+    }
+
+    #[test]
+    fn whoever_watches_sees_each_output_once_as_a_run_gives_it_out() {
+        watched_as_run("tiny/tiny.onnx", &[]);
+        watched_as_run("golden/tiny.ort.qdq.onnx", &["DequantizeLinear"]);
+    }
+}

@@ -14,6 +14,9 @@ use crate::run::worker::StageError;
 /// With the fast correction a form may lose as many times what the best one loses, and still get the sequential one:
 /// that makes more of some forms than of others.
 const CLOSE: f64 = 1.5;
+/// Images that a form is observed on, at most.
+const OBSERVED: usize = 64;
+
 /// A form of the parent, quantized.
 pub(super) struct Form {
     pub options: Options,
@@ -92,7 +95,7 @@ impl Kitchen<'_> {
         Ok(all.swap_remove(at).recipe())
     }
 
-    /// Statistics of another form of the parent, over the images of a trial: factors move every range, so those
+    /// Statistics of another form of the parent, over some images of a trial: factors move every range, so those
     /// of the parent say nothing.
     fn observe(
         &self,
@@ -100,8 +103,8 @@ impl Kitchen<'_> {
         trial: &Trial,
         progress: &dyn Progress,
     ) -> Result<Statistics, StageError> {
-        let images = trial.fitted.iter().cloned().chain(trial.judge.images());
-        let total = trial.fitted.len() + trial.judge.len();
+        let images = trial.fitted.iter().cloned().chain(trial.judge.images()).take(OBSERVED);
+        let total = (trial.fitted.len() + trial.judge.len()).min(OBSERVED);
         let names = |ports: Vec<Port>| ports.into_iter().map(|p| p.name).collect::<Vec<_>>();
         let extra_outputs = self.placement.observed(&names(model.inputs()), &names(model.outputs()));
         let session = Builtin.load(model, &LoadOptions { extra_outputs, ..LoadOptions::default() })?;

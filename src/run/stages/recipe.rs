@@ -10,8 +10,10 @@ use ndarray::Array3;
 use serde::Serialize;
 
 use super::baseline::Parent;
+use super::held::Held;
 use super::prepare::Subject;
 use super::verify::head_of;
+use crate::dataset::Dataset;
 use crate::model::{Model, shapes};
 use crate::progress::Progress;
 use crate::quantize::{
@@ -74,6 +76,7 @@ pub(in crate::run) fn run(
     parent: &Parent,
     placement: &Placement,
     statistics: &Statistics,
+    held: &Held,
     options: Options,
 ) -> Result<Recipe, RunError> {
     let avoids_saturation = desk.plan.optimize.avoid_saturation;
@@ -95,30 +98,39 @@ pub(in crate::run) fn run(
     let measures = auto
         || options.bias_correction == BiasCorrection::Sequential
         || equalizes && options.bias_correction != BiasCorrection::None;
-    let quantize = |progress: &dyn Progress| -> Result<(Options, Quantized, Option<Trial>), StageError> {
-        let trial = if measures { Trial::new(&kitchen, parent, progress)? } else { None };
-        let options = match &trial {
-            Some(trial) if auto => {
-                let sharded = desk.shards.filter(|shards| shards.cut(Step::Candidates).shards > 0);
-                let known = sharded.map(|shards| shards.scores(subject, desk.plan)).transpose()?;
-                kitchen.search(&options, trial, known, progress)?
-            }
-            _ => options.clone(),
+    let quantize =
+        |progress: &dyn Progress| -> Result<(Options, Option<Quantized>, Option<Trial>), StageError> {
+            let images = || held.take().unwrap_or_else(|| trial_images(subject));
+            let trial = if measures { Trial::new(&kitchen, parent, images(), progress)? } else { None };
+            let options = match &trial {
+                Some(trial) if auto => {
+                    let sharded = desk.shards.filter(|shards| shards.cut(Step::Candidates).shards > 0);
+                    let known = sharded.map(|shards| shards.scores(subject, desk.plan)).transpose()?;
+                    kitchen.search(&options, trial, known, progress)?
+                }
+                _ => options.clone(),
+            };
+            let options = kitchen.narrowed(options, progress)?;
+            let ready = options.bias_correction == BiasCorrection::None;
+            let quantized = ready.then(|| kitchen.quantize(&options, &BiasShifts::new())).transpose()?;
+            Ok((options, quantized, trial))
         };
-        let options = kitchen.narrowed(options, progress)?;
-        let plain = Options { bias_correction: BiasCorrection::None, ..options.clone() };
-        let quantized = kitchen.quantize(&plain, &BiasShifts::new())?;
-        Ok((options, quantized, trial))
-    };
     let ((options, quantized, trial), _) = desk.stage(Stage::Quantize, quantize)?;
-    if options.bias_correction == BiasCorrection::None {
+    if let Some(quantized) = quantized {
         let recipe = Recipe { options, shifts: BiasShifts::new(), quantized, source: None };
         return finish(desk, Stage::Quantize, recipe);
     }
     let correct = |progress: &dyn Progress| -> Result<Recipe, StageError> {
-        let plain = kitchen.fast(options, trial.as_ref(), progress)?;
-        let Some(trial) = &trial else { return Ok(plain.recipe()) };
-        let forms = match equalizes.then(|| kitchen.equalized(&plain.options, trial, progress)) {
+        let Some(trial) = &trial else { return Ok(kitchen.fast(options, None, progress)?.recipe()) };
+        // Side by side, since much of either, such as loading, is the work of one thread.
+        let (plain, forms) = std::thread::scope(|scope| {
+            let forms = equalizes.then(|| scope.spawn(|| kitchen.equalized(&options, trial, progress)));
+            let plain = kitchen.fast(options.clone(), Some(trial), progress);
+            let joined = forms.map(|forms| forms.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+            (plain, joined)
+        });
+        let plain = plain?;
+        let forms = match forms {
             Some(Err(error)) if !progress.cancelled() => {
                 progress.warn(&format!("equalization is not possible ({error}), and is left out"));
                 Vec::new()
@@ -159,7 +171,9 @@ pub(in crate::run) fn scores(
     progress: &dyn Progress,
 ) -> Result<Vec<Option<Score>>, StageError> {
     let kitchen = Kitchen::new(subject, placement, statistics);
-    let Some(trial) = Trial::new(&kitchen, parent, progress)? else { return Ok(vec![None; some.len()]) };
+    let Some(trial) = Trial::new(&kitchen, parent, trial_images(subject), progress)? else {
+        return Ok(vec![None; some.len()]);
+    };
     let all = candidates(given);
     let some = all.get(some).unwrap_or_default();
     let one = |(done, options): (usize, &Options)| {
@@ -191,8 +205,12 @@ pub(super) struct Trial {
 
 impl Trial {
     /// `None` if there are too few images.
-    fn new(kitchen: &Kitchen, parent: &Parent, progress: &dyn Progress) -> Result<Option<Trial>, StageError> {
-        let images = kitchen.subject.some_calibration_images(kitchen.trial_images(), kitchen.threads);
+    fn new(
+        kitchen: &Kitchen,
+        parent: &Parent,
+        images: Vec<Array3<f32>>,
+        progress: &dyn Progress,
+    ) -> Result<Option<Trial>, StageError> {
         if images.len() < FEWEST {
             progress.note(&format!(
                 "{} calibration images are too few to hold some out, so nothing is chosen by measurement",
@@ -214,6 +232,21 @@ impl Trial {
         let judge = Judge::new(parent.session.as_ref(), held_out, head, kitchen.threads, progress)?;
         Ok(Some(Trial { fitted, judge }))
     }
+}
+
+/// The calibration images that take part in a trial, those that can't be read included.
+pub(in crate::run) fn trial_part(subject: &Subject) -> Dataset {
+    subject.calibration.subset(most_images(subject.sample.len() * size_of::<f32>()))
+}
+
+/// Images of so many bytes, preprocessed, that take part in a trial at most.
+pub(in crate::run) fn most_images(image_bytes: usize) -> usize {
+    (MOST_BYTES / image_bytes.max(1)).clamp(FEWEST, FITTED + HELD_OUT)
+}
+
+/// Those of them that can be read, preprocessed.
+fn trial_images(subject: &Subject) -> Vec<Array3<f32>> {
+    subject.stream_images(&trial_part(subject), subject.threads()).collect()
 }
 
 /// The parent's first output for a few images.
@@ -239,13 +272,6 @@ impl<'a> Kitchen<'a> {
 
     pub fn quantize(&self, options: &Options, shifts: &BiasShifts) -> Result<Quantized, StageError> {
         Ok(quantize::quantize(self.parent, self.placement, self.statistics, options, shifts)?)
-    }
-
-    /// Images that take part in a trial, at most.
-    fn trial_images(&self) -> usize {
-        let image_bytes = self.subject.sample.len() * size_of::<f32>();
-        let count = (MOST_BYTES / image_bytes.max(1)).clamp(FEWEST, FITTED + HELD_OUT);
-        count.min(self.subject.calibration.items.len())
     }
 
     /// The preset and range that lose least on the held-out images, with the fast correction; judged here but for what

@@ -10,6 +10,7 @@ mod choice;
 mod error;
 mod facade;
 pub mod foreign;
+mod shown;
 mod value;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use choice::{EngineName, Libraries};
 pub use error::EngineError;
 pub use facade::Session as OwnedSession;
+pub use shown::{Elements, Shown};
 pub use value::Value;
 
 use crate::model::Model;
@@ -120,6 +122,18 @@ pub trait Runner: Send {
     /// # Errors
     /// Inputs of another number or shape, or a failure inside the engine, with the node's name.
     fn run(&mut self, inputs: &[Value]) -> Result<Vec<Value>, EngineError>;
+
+    /// One inference of which each output is shown to `see`, with its number, instead of given out: once each, in any
+    /// order and in the layout that the engine has it in. Spares the copies that whoever only counts has no use for.
+    ///
+    /// # Errors
+    /// As [`Runner::run`].
+    fn watch(&mut self, inputs: &[Value], see: &mut dyn FnMut(usize, Shown<'_>)) -> Result<(), EngineError> {
+        for (number, value) in self.run(inputs)?.iter().enumerate() {
+            see(number, value.shown());
+        }
+        Ok(())
+    }
 
     /// One inference that adds the time of each layer to `times`, which has the length of
     /// [`Session::layers`].

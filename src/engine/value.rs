@@ -3,6 +3,8 @@
 use ndarray::{ArrayD, IxDyn};
 use tract_onnx::prelude::*;
 
+use super::Shown;
+
 /// An f32 tensor that is cheap to clone, so that an input can be kept and fed many times.
 #[derive(Debug, Clone)]
 pub struct Value(pub(super) TValue);
@@ -16,6 +18,11 @@ impl Value {
     /// The elements in C order; empty if the tensor is not f32.
     pub fn as_slice(&self) -> &[f32] {
         self.0.try_as_plain_ram().and_then(|v| v.as_slice::<f32>()).unwrap_or(&[])
+    }
+
+    /// The tensor for a look.
+    pub fn shown(&self) -> Shown<'_> {
+        Shown::in_order(self.as_slice(), self.shape())
     }
 
     /// A copy as an array; empty if the tensor is not f32.

@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::QuantizeError;
 use crate::engine::builtin::Builtin;
-use crate::engine::{Engine, LoadOptions, Session, Value};
+use crate::engine::{Engine, EngineError, LoadOptions, Runner, Session, Shown, Value};
 use crate::model::graph::Index;
 use crate::model::{Model, pb};
 
 /// Where a session has the values of a tensor.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Place {
     Input,
     Output(usize),
@@ -22,6 +22,22 @@ impl Place {
         }
         let at = session.outputs().iter().position(|o| o.name == tensor);
         at.map(Place::Output).ok_or_else(|| QuantizeError::MissingStatistics { tensor: tensor.into() })
+    }
+
+    /// One inference in which each of `places` is shown to `see`, with its position in the list.
+    pub(super) fn watch(
+        places: &[Place],
+        runner: &mut dyn Runner,
+        input: &Value,
+        mut see: impl FnMut(usize, &Shown<'_>),
+    ) -> Result<(), EngineError> {
+        let mut show = |place: Place, tensor: Shown<'_>| {
+            for (at, _) in places.iter().enumerate().filter(|(_, p)| **p == place) {
+                see(at, &tensor);
+            }
+        };
+        show(Place::Input, input.shown());
+        runner.watch(std::slice::from_ref(input), &mut |number, tensor| show(Place::Output(number), tensor))
     }
 
     pub(super) fn value<'a>(self, input: &'a Value, outputs: &'a [Value]) -> &'a Value {
@@ -68,8 +84,9 @@ impl Cutter<'_> {
         node.map_or_else(|| tensor.to_string(), |n| n.output[0].clone())
     }
 
-    /// From the result of a layer back to the quantizers of its inputs.
-    pub(super) fn cut(&self, result: &str) -> Cut {
+    /// From the result of a layer back to the quantizers of those tensors that are `kept`, by their FP32 names, which
+    /// are its inputs if all are.
+    pub(super) fn cut(&self, result: &str, kept: &dyn Fn(&str) -> bool) -> Cut {
         let mut cut = Cut::default();
         let mut start = result.to_string();
         if let Some((dequantize, quantize)) = self.pair(result) {
@@ -88,7 +105,10 @@ impl Cutter<'_> {
                 cut.nodes.extend([dequantize, quantize]);
                 let quantize = &self.graph.node[quantize];
                 let original = quantize.name.strip_suffix("_QuantizeLinear").unwrap_or(&quantize.input[0]);
-                cut.input(&quantize.input[0], original);
+                match kept(original) {
+                    true => cut.input(&quantize.input[0], original),
+                    false => open.push(quantize.input[0].clone()),
+                }
             } else if cut.nodes.insert(position) {
                 // Pushed from the last, so that they are taken from the first: an Add's inputs keep their order.
                 open.extend(self.graph.node[position].input.iter().rev().filter(|i| !i.is_empty()).cloned());
@@ -111,6 +131,12 @@ impl Cutter<'_> {
 }
 
 impl Cut {
+    /// Layers with weights that it has of `graph`, which it was cut from.
+    pub(super) fn layers(&self, graph: &pb::GraphProto) -> usize {
+        let weighted = |at: &&usize| matches!(graph.node[**at].op_type.as_str(), "Conv" | "Gemm" | "MatMul");
+        self.nodes.iter().filter(weighted).count()
+    }
+
     fn input(&mut self, name: &str, original: &str) {
         if !self.inputs.iter().any(|(n, _)| n == name) {
             self.inputs.push((name.into(), original.into()));

@@ -106,6 +106,17 @@ impl Judge {
         self.images.is_empty()
     }
 
+    /// Its images (CHW), as they were given.
+    pub fn images(&self) -> impl Iterator<Item = Array3<f32>> + Send + '_ {
+        let image = |judged: &Judged| {
+            let shape = judged.input.shape().iter().skip(1).copied().collect::<Vec<_>>();
+            let [channels, height, width] = shape[..] else { return None };
+            let values = judged.input.as_slice().to_vec();
+            Array3::from_shape_vec((channels, height, width), values).ok()
+        };
+        self.images.iter().filter_map(image)
+    }
+
     /// What `candidate`, a form of the same model, is worth.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod error;
 mod judge;
 mod look;
 mod observe;
+mod pass;
 mod placement;
 mod prepare;
 mod range;
@@ -27,6 +28,7 @@ mod saturation;
 mod sensitivity;
 mod sequential;
 mod statistics;
+mod survey;
 #[cfg(test)]
 mod testing;
 mod threads;

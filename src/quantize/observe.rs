@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ndarray::{Array3, Axis};
 
 use super::{Placement, QuantizeError, Statistics};
-use crate::engine::{Runner, Session, Value};
+use crate::engine::{Runner, Session, Shown, Value};
 use crate::progress::Progress;
 
 /// How to observe.
@@ -34,7 +34,7 @@ impl Placement {
 }
 
 /// Where the values of one tensor are found in an inference.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Source {
     Input,
     Output(usize),
@@ -148,14 +148,15 @@ impl<I: Iterator<Item = Array3<f32>>> Shared<'_, I> {
                 });
             }
             let input = Value::from(image.insert_axis(Axis(0)).into_dyn());
-            let outputs = runner.run(std::slice::from_ref(&input))?;
-            for (tensor, source) in self.placement.tensors.iter().zip(self.sources) {
-                let value = match source {
-                    Source::Input => &input,
-                    Source::Output(i) => &outputs[*i],
-                };
-                statistics.entry(&tensor.name).observe(value.as_slice(), value.shape(), tensor.channel_axis);
-            }
+            let mut see = |source: Source, seen: Shown<'_>| {
+                let tensors = self.placement.tensors.iter().zip(self.sources);
+                for (tensor, _) in tensors.filter(|(_, from)| **from == source) {
+                    statistics.entry(&tensor.name).observe(&seen, tensor.channel_axis);
+                }
+            };
+            see(Source::Input, input.shown());
+            runner
+                .watch(std::slice::from_ref(&input), &mut |number, seen| see(Source::Output(number), seen))?;
             statistics.count_image();
             (self.peek)(&[self.before, &statistics]);
             progress.step(index as usize + 1, total, None);

@@ -128,6 +128,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::Shown;
 
     #[test]
     fn performance_centres_signed_ranges_and_uses_all_steps_of_others() {
@@ -155,8 +156,8 @@ mod tests {
     #[test]
     fn bounds_hold_whatever_was_observed() {
         let mut statistics = TensorStatistics::default();
-        statistics.observe(&[2.0, 6.000_001], &[1, 2], None);
-        statistics.observe(&[-4.0, 2.0], &[1, 2], None);
+        statistics.observe(&Shown::in_order(&[2.0, 6.000_001], &[1, 2]), None);
+        statistics.observe(&Shown::in_order(&[-4.0, 2.0], &[1, 2]), None);
         assert_eq!(
             choose(&statistics, RangeMethod::MinMax, Bounds::ZeroTo(6.0), Preset::Performance),
             (0.0, 6.0)
@@ -175,10 +176,10 @@ mod tests {
     fn one_outlier_among_many_values_is_clipped_and_a_full_range_is_kept() {
         let uniform: Vec<f32> = (0..400_000).map(|i| i as f32 / 400_000.0).collect();
         let mut statistics = TensorStatistics::default();
-        statistics.observe(&uniform, &[1, uniform.len()], None);
+        statistics.observe(&Shown::in_order(&uniform, &[1, uniform.len()]), None);
         let kept = choose(&statistics, RangeMethod::Mse, Bounds::Any, Preset::Performance);
         assert!(kept.1 > 0.95, "{kept:?}");
-        statistics.observe(&[-0.01, 4.0], &[1, 2], None);
+        statistics.observe(&Shown::in_order(&[-0.01, 4.0], &[1, 2]), None);
         for preset in [Preset::Performance, Preset::Mixed] {
             let clipped = choose(&statistics, RangeMethod::Mse, Bounds::Any, preset);
             assert!((0.9..3.5).contains(&clipped.1), "{clipped:?}");
@@ -193,7 +194,7 @@ mod tests {
         ) {
             let seen = |images: &[Vec<f32>]| {
                 let mut statistics = TensorStatistics::default();
-                images.iter().for_each(|i| statistics.observe(i, &[1, i.len()], None));
+                images.iter().for_each(|i| statistics.observe(&Shown::in_order(i, &[1, i.len()]), None));
                 statistics
             };
             let (left, right) = images.split_at(cut.min(images.len() - 1));

@@ -161,7 +161,7 @@ impl Bench {
         let mut cuts = Vec::new();
         for node in &placement.nodes {
             let stored = cutter.dequantized(&node.output);
-            let cut = cutter.cut(&stored);
+            let cut = cutter.cut(&stored, &|_| true);
             fp32.insert(node.output.clone());
             fp32.extend(cut.inputs.iter().map(|(_, tensor)| tensor.clone()));
             int8.insert(stored.clone());

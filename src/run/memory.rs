@@ -9,10 +9,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::plan::{Count, Plan};
+use super::stages::recipe::most_images;
 use crate::measure::host as cgroup;
 use crate::model::Model;
 use crate::model::shapes::{self, Shapes};
 use crate::project::host;
+use crate::quantize::BiasCorrection;
 
 /// Part of the machine's or the container's memory that a run takes unless told otherwise. The rest is for the
 /// system, its cache of files, and whatever the estimate overlooks.
@@ -22,6 +24,9 @@ const PROGRAM: u64 = 64 << 20;
 /// Copies of the weights that are held at the same time: the file, the simplified graph, packed for one session
 /// of the parent and for one that gives out every tensor, and the INT8 model on its way.
 const COPIES: u64 = 8;
+/// Copies of the weights that are held beside these while forms of the parent are tried: two forms in FP32, and the
+/// INT8 model of each.
+const COPIES_OF_FORMS: u64 = 3;
 /// A histogram and what stands beside it, for each tensor that is observed.
 const STATISTICS_PER_TENSOR: u64 = 70 << 10;
 /// What must be left for images being decoded: one of 12 million pixels.
@@ -174,16 +179,27 @@ pub struct Allowance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Needs {
     model: u64,
+    /// Copies of the model, in one form or another.
+    copies: u64,
     /// All tensors of one inference: observing keeps them until they are counted.
     tensors: u64,
     /// The most that is alive at a time in one inference.
     alive: u64,
     statistics: u64,
     input: u64,
+    /// Images that are held to try corrections on.
+    trial: u64,
+}
+
+/// What is tried on images to find the best INT8 model.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tries {
+    forms: bool,
+    images: u64,
 }
 
 impl Needs {
-    fn of(source: &Model, parent: &Model, input: u64) -> Needs {
+    fn of(source: &Model, parent: &Model, input: u64, tries: &Tries) -> Needs {
         // Without shapes nothing can be said of tensors; the model itself still counts.
         let shapes = shapes::infer(parent, 1).unwrap_or_default();
         let tensors = parent.graph().node.iter().flat_map(|node| &node.output);
@@ -191,6 +207,8 @@ impl Needs {
             tensors.filter_map(|name| shapes.get(name)).map(|shape| bytes_of(shape)).collect();
         Needs {
             model: source.bytes,
+            copies: COPIES + if tries.forms { COPIES_OF_FORMS } else { 0 },
+            trial: tries.images.saturating_mul(input),
             statistics: tensors.len() as u64 * STATISTICS_PER_TENSOR,
             tensors: sum(tensors),
             alive: alive(parent, &shapes),
@@ -200,7 +218,10 @@ impl Needs {
 
     fn fixed(&self) -> u64 {
         // The merged statistics, and a copy on its way to the checkpoint.
-        PROGRAM.saturating_add(COPIES.saturating_mul(self.model)).saturating_add(2 * self.statistics)
+        PROGRAM
+            .saturating_add(self.copies.saturating_mul(self.model))
+            .saturating_add(2 * self.statistics)
+            .saturating_add(self.trial)
     }
 
     /// Observing, or running both models for the reports.
@@ -253,7 +274,12 @@ pub fn allow(
     input: usize,
     budget: Budget,
 ) -> Result<Allowance, MemoryError> {
-    Needs::of(source, parent, (input * size_of::<f32>()) as u64).allow(plan, budget)
+    let bytes = input * size_of::<f32>();
+    let corrects = plan.optimize.bias_correction != BiasCorrection::None;
+    let images = plan.optimize.subset_size.min(most_images(bytes)) as u64;
+    let tries =
+        Tries { forms: corrects && plan.optimize.equalization, images: if corrects { images } else { 0 } };
+    Needs::of(source, parent, bytes as u64, &tries).allow(plan, budget)
 }
 
 fn bytes_of(shape: &[usize]) -> u64 {
@@ -313,7 +339,15 @@ mod tests {
     }
 
     fn needs() -> Needs {
-        Needs { model: 100 << 20, tensors: 200 << 20, alive: 30 << 20, statistics: 10 << 20, input: 1 << 20 }
+        Needs {
+            model: 100 << 20,
+            copies: COPIES,
+            tensors: 200 << 20,
+            alive: 30 << 20,
+            statistics: 10 << 20,
+            input: 1 << 20,
+            trial: 0,
+        }
     }
 
     fn budget(bytes: u64) -> Budget {
@@ -375,7 +409,10 @@ mod tests {
             ..Default::default()
         };
         let model = Model::from_proto("m.onnx", proto);
-        let needs = Needs::of(&model, &model, 0);
+        let needs = Needs::of(&model, &model, 10, &Tries::default());
+        let trying = Needs::of(&model, &model, 10, &Tries { forms: true, images: 3 });
+        assert!(trying.copies > needs.copies && trying.tensors == needs.tensors);
+        assert_eq!((needs.trial, trying.trial), (0, 30));
         let one = 4 * 3 * 64;
         assert_eq!((needs.tensors, needs.alive), (4 * one, 3 * one));
     }

@@ -19,6 +19,7 @@ use super::float::FloatOp;
 use super::kernel::{self, Kernel};
 use super::program::{Operand, Program, Step, StepOp};
 use super::split;
+use crate::engine::{Elements, Shown};
 use crate::kernels::{Aligned, Isa, SLACK, Team, bytes_mut, floats, floats_mut};
 use crate::model::graph;
 use crate::model::pb::NodeProto;
@@ -141,7 +142,7 @@ impl EvalOp for Island {
 
 /// The buffers of one stream.
 #[derive(Debug, Clone)]
-struct Arena(Aligned<u8>);
+pub(super) struct Arena(Aligned<u8>);
 
 impl OpState for Arena {
     fn reset_lanes(&mut self, _lanes: &[LaneId]) -> TractResult<()> {
@@ -149,12 +150,63 @@ impl OpState for Arena {
     }
 
     fn eval(&mut self, ctx: &EvalContext, op: &dyn Op, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        self.run(ctx, op, inputs, None)
+    }
+}
+
+/// What looks at the results of an island where they lie.
+pub(super) struct Watcher<'a> {
+    /// The ports that nothing but the caller reads.
+    pub ports: &'a [usize],
+    /// Called with the port, its elements and shape.
+    pub see: &'a mut dyn FnMut(usize, Shown<'_>),
+}
+
+impl Watcher<'_> {
+    /// Whether `step` only brings a buffer into the layout of a port that this watches.
+    fn spares(&self, step: &Step) -> bool {
+        let op = matches!(step.op, StepOp::Float(FloatOp::Export { .. }) | StepOp::Dequantize { .. });
+        matches!(step.output, Operand::Port(port) if op && self.ports.contains(&port))
+    }
+
+    fn show(&mut self, step: &Step, port: usize, shape: &[usize], buffer: &[u8]) {
+        let len: usize = shape.iter().product();
+        let elements = match step.op {
+            StepOp::Dequantize { quant, .. } => {
+                let (scale, zero_point) = (quant.scale, quant.zero_point);
+                Elements::U8 { values: &buffer[..len], scale, zero_point }
+            }
+            _ => Elements::F32(&floats(buffer)[..len]),
+        };
+        (self.see)(port, Shown { elements, shape, channels_last: shape.len() == 4 });
+    }
+}
+
+impl Arena {
+    /// One inference. Of the outputs that `watcher` was shown nothing is left but an empty tensor.
+    pub(super) fn run(
+        &mut self,
+        ctx: &EvalContext,
+        op: &dyn Op,
+        inputs: TVec<TValue>,
+        mut watcher: Option<Watcher<'_>>,
+    ) -> TractResult<TVec<TValue>> {
         let island = op.downcast_ref::<Island>().context("an island's state met another operator")?;
         let Prepared { program, kernels, layout, isa } = &*island.0;
         let arena = &mut self.0[..];
+        let spared: TVec<usize> = match &watcher {
+            Some(watcher) => {
+                let steps = program.steps.iter().filter(|step| watcher.spares(step));
+                steps
+                    .filter_map(|s| if let Operand::Port(port) = s.output { Some(port) } else { None })
+                    .collect()
+            }
+            None => TVec::new(),
+        };
         let mut outputs: TVec<Tensor> = TVec::new();
-        for fact in island.facts() {
+        for (port, fact) in island.facts().enumerate() {
             let shape = fact.shape.as_concrete().context("an island with symbolic shapes")?;
+            let shape = if spared.contains(&port) { &[0] } else { shape };
             outputs.push(Tensor::zero_dt(fact.datum_type, shape)?);
         }
         let range = |buffer: usize| {
@@ -175,6 +227,11 @@ impl OpState for Arena {
                     let view = inputs[*port].try_as_plain_ram()?;
                     let team = team.as_deref().filter(|_| split::is_worth(0, program.buffers[out]));
                     kernel::enter(&step.op, *isa, team, view.as_slice::<f32>()?, &mut arena[range(out)]);
+                }
+                (Operand::Port(port), [Operand::Buffer(input)]) if spared.contains(&port) => {
+                    if let Some(watcher) = &mut watcher {
+                        watcher.show(step, port, &program.outputs[port].shape, &arena[range(*input)]);
+                    }
                 }
                 (Operand::Port(port), [Operand::Buffer(input)]) if step.op.leaves() => {
                     let mut view = outputs[port].try_as_plain_ram_mut()?;

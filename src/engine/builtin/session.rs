@@ -1,16 +1,17 @@
 //! A tract plan behind the [`Session`] trait.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core;
 
-use super::island::{self, Island};
+use super::island::{self, Arena, Island, Watcher};
 use super::layers::Layers;
 use super::lower::{self, Unfused};
 use super::split;
-use crate::engine::{Begin, EngineError, Layer, LoadOptions, Runner, Session, TensorInfo, Value};
+use crate::engine::{Begin, EngineError, Layer, LoadOptions, Runner, Session, Shown, TensorInfo, Value};
 use crate::kernels::Team;
 use crate::model::qoperator;
 use crate::model::shapes::{self, Shapes};
@@ -24,7 +25,11 @@ pub(super) struct BuiltinSession {
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     layers: Layers,
+    watched: Arc<Watched>,
 }
+
+/// By node of the plan the outputs of an island that only the caller reads: the number of each, by port.
+type Watched = HashMap<usize, Vec<(usize, usize)>>;
 
 impl BuiltinSession {
     pub(super) fn load(model: &Model, options: &LoadOptions) -> Result<BuiltinSession, EngineError> {
@@ -54,8 +59,22 @@ impl BuiltinSession {
         }
         let plan = typed.into_runnable().map_err(refused)?;
         let layers = Layers::new(&plan, &proto, &of_tensors);
-        Ok(BuiltinSession { plan, inputs, outputs, layers })
+        let watched = Arc::new(watched(plan.model()).map_err(refused)?);
+        Ok(BuiltinSession { plan, inputs, outputs, layers, watched })
     }
+}
+
+fn watched(plan: &TypedModel) -> TractResult<Watched> {
+    let mut watched = Watched::new();
+    let outlets = plan.output_outlets()?;
+    for (number, outlet) in outlets.iter().enumerate() {
+        let node = plan.node(outlet.node);
+        let alone = node.outputs[outlet.slot].successors.is_empty();
+        if alone && node.op.is::<Island>() && outlets.iter().filter(|o| *o == outlet).count() == 1 {
+            watched.entry(outlet.node).or_default().push((outlet.slot, number));
+        }
+    }
+    Ok(watched)
 }
 
 /// The plan's model: `proto`, which was made of `model`, with its inputs fixed to `shapes`.
@@ -116,7 +135,8 @@ pub(super) fn lowered(model: &Model, options: &LoadOptions) -> Result<Prepared, 
 impl BuiltinSession {
     fn runner(&self, team: Option<Arc<Team>>) -> Result<BuiltinRunner, EngineError> {
         let state = self.plan.spawn().map_err(failed)?;
-        Ok(BuiltinRunner { state, team, inputs: self.inputs.clone(), layers: self.layers.clone() })
+        let (inputs, layers, watched) = (self.inputs.clone(), self.layers.clone(), self.watched.clone());
+        Ok(BuiltinRunner { state, team, inputs, layers, watched })
     }
 }
 
@@ -148,6 +168,7 @@ struct BuiltinRunner {
     team: Option<Arc<Team>>,
     inputs: Vec<TensorInfo>,
     layers: Layers,
+    watched: Arc<Watched>,
 }
 
 impl BuiltinRunner {
@@ -168,6 +189,36 @@ impl Runner for BuiltinRunner {
         let inputs = self.check(inputs)?;
         let outputs = split::with_team(self.team.as_ref(), || self.state.run(inputs));
         Ok(outputs.map_err(failed)?.into_iter().map(Value).collect())
+    }
+
+    fn watch(&mut self, inputs: &[Value], see: &mut dyn FnMut(usize, Shown<'_>)) -> Result<(), EngineError> {
+        let inputs = self.check(inputs)?;
+        let watched = self.watched.clone();
+        let mut shown = HashSet::new();
+        let state = &mut self.state;
+        let outputs = split::with_team(self.team.as_ref(), || {
+            state.run_plan_with_eval(inputs, |ctx, mut state, node, inputs| {
+                let ports = watched.get(&node.id).map_or(&[][..], Vec::as_slice);
+                let arena = state.as_deref_mut().and_then(|state| state.downcast_mut::<Arena>());
+                let Some(arena) = arena.filter(|_| !ports.is_empty()) else {
+                    return tract_core::plan::eval(ctx, state, node, inputs);
+                };
+                let mut see = |port: usize, tensor: Shown<'_>| {
+                    for (_, number) in ports.iter().filter(|(slot, _)| *slot == port) {
+                        shown.insert(*number);
+                        see(*number, tensor);
+                    }
+                };
+                let ports: Vec<usize> = ports.iter().map(|(slot, _)| *slot).collect();
+                arena.run(ctx, node.op(), inputs, Some(Watcher { ports: &ports, see: &mut see }))
+            })
+        });
+        for (number, output) in outputs.map_err(failed)?.into_iter().map(Value).enumerate() {
+            if !shown.contains(&number) {
+                see(number, output.shown());
+            }
+        }
+        Ok(())
     }
 
     fn profile(&mut self, inputs: &[Value], times: &mut [Duration]) -> Result<Vec<Value>, EngineError> {
@@ -204,4 +255,68 @@ impl Runner for BuiltinRunner {
 
 fn failed(e: TractError) -> EngineError {
     EngineError::Run { engine: ENGINE, what: format!("{e:#}") }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ndarray::{ArrayD, IxDyn};
+
+    use super::*;
+
+    /// In C order.
+    fn ordered(tensor: &Shown) -> Vec<f32> {
+        let values = tensor.values().into_owned();
+        if !tensor.channels_last {
+            return values;
+        }
+        let [batch, channels, height, width] = *tensor.shape else { panic!("{:?}", tensor.shape) };
+        let last = ArrayD::from_shape_vec(IxDyn(&[batch, height, width, channels]), values).unwrap();
+        last.permuted_axes(IxDyn(&[0, 3, 1, 2])).iter().copied().collect()
+    }
+
+    /// Watches what nodes of `op_types`, or of all if there are none, give out.
+    fn watched_as_run(file: &str, op_types: &[&str]) {
+        let file = format!("{}/fixtures/{file}", env!("CARGO_MANIFEST_DIR"));
+        let model = Model::load(file.as_ref()).unwrap();
+        let given: Vec<String> = model.outputs().into_iter().map(|port| port.name).collect();
+        let index = crate::model::graph::Index::new(model.graph());
+        let computed = |node: &&pb::NodeProto| {
+            let is_meant = op_types.is_empty() || op_types.contains(&node.op_type.as_str());
+            is_meant && index.producer(&node.input[0]).is_some()
+        };
+        let made = model.graph().node.iter().filter(computed).flat_map(|node| &node.output);
+        let extra_outputs: Vec<String> = made.filter(|name| !given.contains(name)).cloned().collect();
+        let session =
+            BuiltinSession::load(&model, &LoadOptions { extra_outputs, ..LoadOptions::default() }).unwrap();
+        assert!(session.watched.values().map(Vec::len).sum::<usize>() > 2, "nothing is spared");
+        let shape = session.inputs()[0].shape.clone();
+        let image = ArrayD::from_shape_fn(IxDyn(&shape), |at| {
+            ((at[1] * 7 + at[2] * 3 + at[3] * 5) % 13) as f32 / 6.5 - 1.0
+        });
+        let input = [Value::from(image)];
+        let mut runner = session.spawn().unwrap();
+        let expected = runner.run(&input).unwrap();
+        let mut seen = BTreeMap::new();
+        let mut see = |number: usize, tensor: Shown<'_>| {
+            assert_eq!(tensor.shape, expected[number].shape());
+            assert!(seen.insert(number, ordered(&tensor)).is_none(), "{number} came twice");
+        };
+        runner.watch(&input, &mut see).unwrap();
+        assert_eq!(seen.len(), expected.len());
+        for (number, expected) in expected.iter().enumerate() {
+            assert_eq!(seen[&number], expected.as_slice(), "{}", session.outputs()[number].name);
+        }
+        // What was watched is given out by the next run.
+        let again = runner.run(&input).unwrap();
+        assert!(again.iter().zip(&expected).all(|(a, b)| a.as_slice() == b.as_slice()));
+    }
+
+    #[test]
+    fn whoever_watches_sees_each_output_once_as_a_run_gives_it_out() {
+        watched_as_run("tiny/tiny.onnx", &[]);
+        watched_as_run("golden/tiny.ort.qdq.onnx", &["DequantizeLinear"]);
+    }
 }

@@ -16,6 +16,7 @@ mod math;
 mod matmul;
 mod pool;
 mod rows;
+mod survey;
 #[cfg(target_arch = "x86_64")]
 mod tile;
 #[cfg(target_arch = "x86_64")]
@@ -29,6 +30,7 @@ pub use matmul::{Attention, Products, attend, matmul};
 pub use pool::{average_pool_f32, global_average_pool_f32, max_pool_f32};
 pub(super) use rows::weights_of_rows;
 pub use rows::{binary_rows, normalize, row_means, softmax};
+pub use survey::{Term, survey, survey_bytes};
 
 use super::SLACK;
 

@@ -1,7 +1,7 @@
 //! FP32: every tier gives the bits of the scalar tier, and that is close to double precision.
 
 use super::*;
-use crate::kernels::{Binary, FloatDepthwise, FloatGemm, FloatRows, Unary};
+use crate::kernels::{Binary, FloatDepthwise, FloatGemm, FloatRows, Term, Unary, survey, survey_bytes};
 
 const SLACK_FLOATS: usize = SLACK / 4;
 
@@ -387,6 +387,40 @@ fn products_of_activations_and_attention_agree_with_their_formula() {
                     assert!((f64::from(out[(row * d + e) * heads + h]) - want).abs() < 1e-5, "{isa:?}");
                 }
             }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn surveys_of_all_tiers_are_those_of_the_scalar_one(
+        lanes in 1usize..100, len in 0usize..700, square: bool, seed: u64,
+    ) {
+        let mut random = Random(seed);
+        let (x, bytes) = (random.floats(len), random.bytes(len));
+        let term = if square { Term::Square } else { Term::AtLeast(-0.25) };
+        let run = |isa: Isa| {
+            let mut out = [vec![9.0; lanes], vec![-9.0; lanes], vec![0.5; lanes]];
+            let [low, high, sums] = &mut out;
+            survey(isa, &x, term, low, high, sums);
+            let mut counts = [vec![1; lanes], vec![2; lanes]];
+            let [sums, inside] = &mut counts;
+            survey_bytes(isa, &bytes, sums, inside);
+            (out.map(|of| bits(&of)), counts)
+        };
+        let scalar = run(Isa::Scalar);
+        for isa in Isa::available() {
+            prop_assert_eq!(&run(isa), &scalar);
+        }
+        for lane in 0..lanes {
+            let of: Vec<f32> = x.iter().skip(lane).step_by(lanes).copied().collect();
+            let term = |x: f32| if square { x * x } else { x.max(-0.25) };
+            prop_assert_eq!(scalar.0[0][lane], of.iter().copied().fold(9.0, f32::min).to_bits());
+            prop_assert_eq!(scalar.0[1][lane], of.iter().copied().fold(-9.0, f32::max).to_bits());
+            prop_assert_eq!(scalar.0[2][lane], of.iter().fold(0.5, |sum, x| sum + term(*x)).to_bits());
+            let of: Vec<u8> = bytes.iter().skip(lane).step_by(lanes).copied().collect();
+            prop_assert_eq!(scalar.1[0][lane], 1 + of.iter().map(|x| u32::from(*x)).sum::<u32>());
+            prop_assert_eq!(scalar.1[1][lane], 2 + of.iter().filter(|x| **x != 0 && **x != 255).count() as u32);
         }
     }
 }

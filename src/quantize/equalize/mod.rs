@@ -20,7 +20,7 @@ mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ndarray::{Array3, ArrayD, Axis};
+use ndarray::{Array3, ArrayD};
 
 use super::{Placement, QuantizeError};
 use crate::model::{Model, shapes};
@@ -76,7 +76,7 @@ pub fn equalize(
         return Ok(Vec::new());
     }
     let rescaled = |mut constants: Constants, seen: &BTreeMap<String, Seen>, absorbed: usize| {
-        let bench = Bench { channels: &channels, seen, constants: &constants };
+        let bench = Bench::new(&channels, seen, &constants);
         let mut factors = vec![1f64; channels.len()];
         for set in sets(&channels, &tensors) {
             bench.choose(&set, &mut factors);
@@ -127,9 +127,21 @@ struct Bench<'a> {
     channels: &'a Channels,
     seen: &'a BTreeMap<String, Seen>,
     constants: &'a Constants,
+    /// By the name of their weights.
+    dense: BTreeMap<&'a str, Dense>,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    fn new(channels: &'a Channels, seen: &'a BTreeMap<String, Seen>, constants: &'a Constants) -> Bench<'a> {
+        let dense = channels.layers.iter().filter_map(|layer| {
+            let (Role::Dense { input_axis, .. }, Some(name)) = (layer.role, &layer.weights) else {
+                return None;
+            };
+            Some((name.as_str(), Dense::of(constants.values.get(name)?, input_axis)?))
+        });
+        Bench { channels, seen, constants, dense: dense.collect() }
+    }
+
     /// Gives the classes of `set` the factors that are expected to do the least harm.
     fn choose(&self, set: &[String], factors: &mut [f64]) {
         let mut largest: BTreeMap<usize, f32> = BTreeMap::new();
@@ -196,32 +208,27 @@ impl Bench<'_> {
     }
 
     fn of_layer(&self, layer: &Layer, factors: &[f64]) -> Option<Harm> {
-        let weights = self.constants.values.get(layer.weights.as_ref()?)?;
+        let name = layer.weights.as_ref()?;
         let (classes, seen) = (self.channels.classes(&layer.x)?, self.seen.get(&layer.x)?);
-        let input_axis = match layer.role {
-            Role::Dense { input_axis, .. } => input_axis,
-            _ => return Some(self.of_single(weights, classes, seen, factors)),
-        };
+        if !matches!(layer.role, Role::Dense { .. }) {
+            return Some(self.of_single(self.constants.values.get(name)?, classes, seen, factors));
+        }
+        let dense = self.dense.get(name.as_str())?;
         let factor: Vec<f64> = classes.iter().map(|class| factors[*class]).collect();
         let (mut signal, mut passed) = (0.0, 0.0);
-        // For each output channel the largest weight.
-        let mut largest = vec![0f64; weights.len() / weights.shape()[input_axis].max(1)];
-        let kernel: usize = weights.shape().iter().skip(2).product();
-        for (channel, of_input) in weights.axis_iter(Axis(input_axis)).enumerate() {
-            let mut power = 0.0;
-            for (at, weight) in of_input.iter().enumerate() {
-                let weight = f64::from(*weight);
-                power += weight * weight;
-                let slot = &mut largest[at / kernel.max(1)];
-                *slot = slot.max(weight.abs() / factor[channel]);
-            }
-            signal += power * seen.power[channel];
-            passed += power / factor[channel].powi(2);
+        for ((power, seen), factor) in dense.power.iter().zip(&seen.power).zip(&factor) {
+            signal += power * seen;
+            passed += power / factor.powi(2);
         }
-        let rounding: f64 = largest.iter().map(|top| (top / WEIGHT_STEPS).powi(2)).sum::<f64>() / 12.0;
+        let top = |row: &[f32]| {
+            let weights = row.iter().zip(&factor).map(|(weight, factor)| f64::from(*weight) / factor);
+            weights.fold(0f64, |top, weight| if weight > top { weight } else { top })
+        };
+        let steps = dense.tops.chunks_exact(factor.len().max(1)).map(|row| (top(row) / WEIGHT_STEPS).powi(2));
+        let rounding = steps.sum::<f64>() / 12.0;
         let read: f64 = seen.power.iter().zip(&factor).map(|(power, factor)| power * factor.powi(2)).sum();
         let signal = signal.max(f64::MIN_POSITIVE);
-        Some(Harm { gain: passed / signal, weights: rounding * kernel as f64 * read / signal })
+        Some(Harm { gain: passed / signal, weights: rounding * dense.kernel as f64 * read / signal })
     }
 
     /// A layer that reads each channel alone: its weights have scales of their own, and lose nothing.
@@ -238,6 +245,36 @@ impl Bench<'_> {
     }
 }
 
+/// Weights that sum over channels, as far as factors of their inputs ask for them: each strength does so again.
+struct Dense {
+    /// The largest magnitude between an output channel and an input channel: `[output][input]`.
+    tops: Vec<f32>,
+    /// Sum of the squares of each input channel's weights.
+    power: Vec<f64>,
+    /// Weights of each pair of channels.
+    kernel: usize,
+}
+
+impl Dense {
+    fn of(weights: &ArrayD<f32>, input_axis: usize) -> Option<Dense> {
+        let kernel = weights.shape().iter().skip(2).product::<usize>().max(1);
+        let (inputs, outputs) = (*weights.shape().get(input_axis)?, *weights.shape().get(1 - input_axis)?);
+        let mut dense = Dense { tops: vec![0.0; inputs * outputs], power: vec![0.0; inputs], kernel };
+        for (pair, run) in weights.as_slice()?.chunks_exact(kernel).enumerate() {
+            let (output, input) = match input_axis {
+                1 => (pair / inputs, pair % inputs),
+                _ => (pair % outputs, pair / outputs),
+            };
+            let top = &mut dense.tops[output * inputs + input];
+            for weight in run {
+                dense.power[input] += f64::from(*weight).powi(2);
+                *top = top.max(weight.abs());
+            }
+        }
+        Some(dense)
+    }
+}
+
 /// What a layer makes of rounding.
 struct Harm {
     /// Noise ÷ signal at its result for noise of power 1 in each input.
@@ -249,6 +286,8 @@ struct Harm {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
+    use ndarray::Axis;
+
     use super::constants::times;
     use super::*;
     use crate::engine::Value;

@@ -6,9 +6,11 @@ use ndarray::{Array3, Axis};
 
 use super::super::QuantizeError;
 use super::super::cut::{Place, with_outputs};
+use super::super::survey::Survey;
 use super::super::threads::on_threads;
 use super::channels;
-use crate::engine::Value;
+use crate::engine::{Shown, Value};
+use crate::kernels::Term;
 use crate::model::Model;
 use crate::progress::Progress;
 
@@ -24,26 +26,10 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn of(value: &Value) -> Option<Seen> {
-        let shape = value.shape();
-        let axis = channels::axis(shape)?;
-        let (count, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>().max(1));
-        let mut seen = Seen {
-            low: vec![f32::INFINITY; count],
-            high: vec![f32::NEG_INFINITY; count],
-            power: vec![0.0; count],
-        };
-        for (run, values) in value.as_slice().chunks(inner).enumerate() {
-            let channel = run % count.max(1);
-            for value in values {
-                seen.low[channel] = seen.low[channel].min(*value);
-                seen.high[channel] = seen.high[channel].max(*value);
-                seen.power[channel] += f64::from(*value).powi(2);
-            }
-        }
-        let each = (value.as_slice().len() / count.max(1)).max(1) as f64;
-        seen.power.iter_mut().for_each(|p| *p /= each);
-        Some(seen)
+    fn of(tensor: &Shown) -> Option<Seen> {
+        let axis = channels::axis(tensor.shape)?;
+        let survey = Survey::of(tensor, Some(axis), Term::Square, |_| {});
+        Some(Seen { low: survey.low.clone(), high: survey.high.clone(), power: survey.means() })
     }
 
     fn merge(&mut self, other: &Seen) {
@@ -83,8 +69,9 @@ pub(super) fn watch(
                 return Err(QuantizeError::Cancelled { images: image as u64 });
             }
             let input = Value::from(images[image].clone().insert_axis(Axis(0)).into_dyn());
-            let outputs = runner.run(std::slice::from_ref(&input))?;
-            Ok(places.iter().map(|p| Seen::of(p.value(&input, &outputs))).collect::<Vec<_>>())
+            let mut seen = vec![None; places.len()];
+            Place::watch(places, runner.as_mut(), &input, |at, tensor| seen[at] = Seen::of(tensor))?;
+            Ok(seen)
         })
     })?;
     // In the order of the images, since sums depend on it.

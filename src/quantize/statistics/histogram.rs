@@ -31,6 +31,13 @@ impl Histogram {
         }
     }
 
+    /// Adds what was tallied.
+    pub fn take(&mut self, tally: &Tally) {
+        for (count, side) in self.counts.iter_mut().zip(tally.counts.chunks_exact(SIDE_BY_SIDE)) {
+            *count += side.iter().map(|c| u64::from(*c)).sum::<u64>();
+        }
+    }
+
     /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Histogram) {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
@@ -55,6 +62,42 @@ impl Histogram {
             .map(move |b| (-edge(b + 1).min(f32::MAX), -edge(b), self.counts[BINS / 2 + b]));
         let positive = (0..exponent).map(move |b| (edge(b), edge(b + 1).min(f32::MAX), self.counts[b]));
         negative.chain(positive).filter(|(_, _, count)| *count > 0)
+    }
+}
+
+/// Counts of each bin that are kept side by side.
+const SIDE_BY_SIDE: usize = 4;
+
+/// Counts for a [`Histogram`], for many values at a time. Neighbours are often equal, such as the zeros behind a Relu,
+/// and a count that was just written can't be read at once; so neighbours are counted in different places.
+#[derive(Debug)]
+pub struct Tally {
+    counts: Vec<u32>,
+}
+
+impl Tally {
+    /// Fewer values are not worth the memory that a tally takes, and goes through in the end.
+    pub const WORTH: usize = BINS * 2;
+
+    /// Nothing counted yet. No bin may get 2^32 values.
+    pub fn new() -> Tally {
+        Tally { counts: vec![0; BINS * SIDE_BY_SIDE] }
+    }
+
+    /// Counts values.
+    pub fn extend(&mut self, values: &[f32]) {
+        let Ok(counts) = <&mut [u32; BINS * SIDE_BY_SIDE]>::try_from(self.counts.as_mut_slice()) else {
+            return;
+        };
+        let groups = values.chunks_exact(SIDE_BY_SIDE);
+        for value in groups.remainder() {
+            counts[(value.to_bits() >> SHIFT) as usize * SIDE_BY_SIDE] += 1;
+        }
+        for group in groups {
+            for (side, value) in group.iter().enumerate() {
+                counts[(value.to_bits() >> SHIFT) as usize * SIDE_BY_SIDE + side] += 1;
+            }
+        }
     }
 }
 
@@ -96,6 +139,18 @@ mod tests {
             bins.iter()
                 .all(|(low, high, _)| *low == 0.0 || *high == 0.0 || high / low < 1.07 || low / high < 1.07)
         );
+    }
+
+    #[test]
+    fn a_tally_counts_as_the_histogram_itself() {
+        let values: Vec<f32> =
+            (0..1003).map(|i| if i % 3 == 0 { 0.0 } else { (i as f32 - 500.0) / 7.0 }).collect();
+        let (mut direct, mut by_tally, mut tally) =
+            (Histogram::default(), Histogram::default(), Tally::new());
+        direct.extend(&values);
+        tally.extend(&values);
+        by_tally.take(&tally);
+        assert_eq!(direct, by_tally);
     }
 
     #[test]

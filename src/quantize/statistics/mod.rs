@@ -9,14 +9,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use fixed::FixedSum;
-pub use histogram::Histogram;
+pub use histogram::{Histogram, Tally};
 
 use super::QuantizeError;
-
-/// Values that are scanned together: they fit the first-level cache, which two passes then share.
-const BLOCK: usize = 4096;
-/// Partial results kept side by side, so that the compiler can use vector instructions.
-const LANES: usize = 16;
+use super::survey::Survey;
+use crate::engine::Shown;
+use crate::kernels::Term;
 
 /// Statistics of one tensor over the images seen so far.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -32,37 +30,27 @@ pub struct TensorStatistics {
 }
 
 impl TensorStatistics {
-    /// Takes in the tensor of one image: `values` in C order, of the given shape. Means are kept for
-    /// each index of `channel_axis`, over all other axes.
+    /// Takes in the tensor of one image. Means are kept for each index of `channel_axis`, over all other axes.
     ///
     /// NaN and infinite values are counted and otherwise left out.
-    pub fn observe(&mut self, values: &[f32], shape: &[usize], channel_axis: Option<usize>) {
-        let channels = channel_axis.and_then(|axis| shape.get(axis)).copied().unwrap_or(0);
-        let inner: usize = channel_axis.map_or(values.len(), |axis| shape.iter().skip(axis + 1).product());
-        let mut means = vec![0f64; channels];
-        let mut extremes = Extremes::default();
+    pub fn observe(&mut self, tensor: &Shown, channel_axis: Option<usize>) {
         let not_finite = self.histogram.not_finite();
-        if channels > 0 && inner == 1 {
-            for row in values.chunks_exact(channels) {
-                for (mean, value) in means.iter_mut().zip(row) {
-                    *mean += f64::from(*value);
-                }
-            }
-            self.scan(values, &mut extremes);
-        } else {
-            for (index, run) in values.chunks(inner.max(1)).enumerate() {
-                let sum = self.scan(run, &mut extremes);
-                if channels > 0 {
-                    means[index % channels] += sum;
-                }
-            }
+        let elements: usize = tensor.shape.iter().product();
+        let mut tally = (elements >= Tally::WORTH).then(Tally::new);
+        let survey =
+            Survey::of(tensor, channel_axis, Term::AtLeast(f32::NEG_INFINITY), |part| match &mut tally {
+                Some(tally) => tally.extend(part),
+                None => self.histogram.extend(part),
+            });
+        if let Some(tally) = tally {
+            self.histogram.take(&tally);
         }
-        let per_channel = (values.len() / channels.max(1)).max(1) as f64;
+        let (low, high) = extremes(&survey);
+        let channels = channel_axis.and_then(|axis| tensor.shape.get(axis)).copied().unwrap_or(0);
         self.channel_means.resize(channels, FixedSum::default());
-        for (sum, mean) in self.channel_means.iter_mut().zip(means) {
-            sum.add(mean / per_channel);
+        for (sum, mean) in self.channel_means.iter_mut().zip(survey.means()) {
+            sum.add(mean);
         }
-        let (low, high) = extremes.reduce();
         if self.images == 0 {
             (self.minimum, self.maximum) = (low, high);
         }
@@ -72,17 +60,6 @@ impl TensorStatistics {
         self.sum_of_maxima.add(f64::from(high));
         self.images += 1;
         self.images_not_finite += u64::from(self.histogram.not_finite() > not_finite);
-    }
-
-    /// Histogram and extremes of `values`; returns their sum.
-    fn scan(&mut self, values: &[f32], extremes: &mut Extremes) -> f64 {
-        values
-            .chunks(BLOCK)
-            .map(|block| {
-                self.histogram.extend(block);
-                extremes.extend(block)
-            })
-            .sum()
     }
 
     /// Takes in what another part of the images gave. Associative and commutative, to the last bit.
@@ -137,51 +114,12 @@ impl TensorStatistics {
     }
 }
 
-/// Smallest and largest value so far, in lanes.
-struct Extremes {
-    low: [f32; LANES],
-    high: [f32; LANES],
-}
-
-impl Default for Extremes {
-    fn default() -> Self {
-        Extremes { low: [f32::MAX; LANES], high: [f32::MIN; LANES] }
-    }
-}
-
-impl Extremes {
-    /// Takes in at most [`BLOCK`] values; returns their sum.
-    fn extend(&mut self, values: &[f32]) -> f64 {
-        let mut sums = [0f32; LANES];
-        let chunks = values.chunks_exact(LANES);
-        let rest = chunks.remainder();
-        for chunk in chunks {
-            for lane in 0..LANES {
-                self.take(lane, chunk[lane]);
-                sums[lane] += chunk[lane];
-            }
-        }
-        for (lane, value) in rest.iter().enumerate() {
-            self.take(lane, *value);
-            sums[lane] += value;
-        }
-        sums.iter().map(|s| f64::from(*s)).sum()
-    }
-
-    /// A comparison with NaN is false, so NaN changes nothing.
-    #[inline(always)]
-    fn take(&mut self, lane: usize, value: f32) {
-        self.low[lane] = if value < self.low[lane] { value } else { self.low[lane] };
-        self.high[lane] = if value > self.high[lane] { value } else { self.high[lane] };
-    }
-
-    /// The finite extremes; zeros if there was no value. Adding 0 turns -0 into 0, whose order
-    /// among equals would otherwise depend on the split.
-    fn reduce(self) -> (f32, f32) {
-        let low = self.low.into_iter().fold(f32::MAX, f32::min).max(f32::MIN);
-        let high = self.high.into_iter().fold(f32::MIN, f32::max).min(f32::MAX);
-        if low > high { (0.0, 0.0) } else { (low + 0.0, high + 0.0) }
-    }
+/// The finite extremes; zeros if there was no value. Adding 0 turns -0 into 0, whose order among equals would
+/// otherwise depend on the split.
+fn extremes(survey: &Survey) -> (f32, f32) {
+    let low = survey.low.iter().copied().fold(f32::MAX, f32::min).max(f32::MIN);
+    let high = survey.high.iter().copied().fold(f32::MIN, f32::max).min(f32::MAX);
+    if low > high { (0.0, 0.0) } else { (low + 0.0, high + 0.0) }
 }
 
 /// Statistics of all observed tensors of a model over the same images. Serializable, so that a run
@@ -260,7 +198,7 @@ mod tests {
     fn seen(images: &[Vec<f32>]) -> TensorStatistics {
         let mut statistics = TensorStatistics::default();
         for image in images {
-            statistics.observe(image, &[1, 2, image.len() / 2], Some(1));
+            statistics.observe(&Shown::in_order(image, &[1, 2, image.len() / 2]), Some(1));
         }
         statistics
     }
@@ -282,7 +220,7 @@ mod tests {
     #[test]
     fn channels_on_the_last_axis_are_means_over_rows() {
         let mut statistics = TensorStatistics::default();
-        statistics.observe(&[1.0, 10.0, 3.0, 30.0], &[1, 2, 2], Some(2));
+        statistics.observe(&Shown::in_order(&[1.0, 10.0, 3.0, 30.0], &[1, 2, 2]), Some(2));
         assert_eq!(statistics.channel_means(), [2.0, 20.0]);
     }
 
@@ -290,7 +228,7 @@ mod tests {
     fn not_finite_images_are_counted_and_give_an_error_that_names_the_tensor() {
         let mut all = Statistics::default();
         for image in [[0.5, f32::NAN], [1.0, 2.0], [f32::INFINITY, 1.0]] {
-            all.entry("act").observe(&image, &[1, 2], None);
+            all.entry("act").observe(&Shown::in_order(&image, &[1, 2]), None);
             all.count_image();
         }
         assert_eq!(all.tensor("act").unwrap().extremes().0, 0.5);

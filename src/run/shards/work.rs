@@ -210,6 +210,7 @@ impl Task<'_> {
             allowed,
             pause: KEEP_EVERY,
             peek: &|_| {},
+            held: None,
         };
         let checkpoint = match job.observe(progress) {
             Err(_) if progress.cancelled() => return Err(self.stopped(before, position())),

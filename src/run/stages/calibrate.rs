@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::baseline::Parent;
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
+use super::held::Held;
 use super::observing::Job;
 use super::prepare::Subject;
 use super::recipe::{self, Recipe};
@@ -15,7 +16,9 @@ use crate::dataset::{self, Dataset};
 use crate::model::Model;
 use crate::progress::Progress;
 use crate::project::{atomic, hash, host};
-use crate::quantize::{self, LayerReport, Options, Placement, QuantizeError, Quantized, Statistics};
+use crate::quantize::{
+    self, BiasCorrection, LayerReport, Options, Placement, QuantizeError, Quantized, Statistics,
+};
 use crate::run::RunError;
 use crate::run::events::{Event, Stage};
 use crate::run::plan::Plan;
@@ -34,7 +37,7 @@ pub(in crate::run) fn merge(desk: &Desk, subject: &Subject) -> Result<String, Ru
     let work = |progress: &dyn Progress| -> Result<String, StageError> {
         let placement = quantize::place(&subject.parent, &options(desk.plan))?;
         let key = key(subject, &placement, &subject.calibration);
-        observe(desk, subject, &placement, &key, progress)?;
+        observe(desk, subject, &placement, &key, None, progress)?;
         Ok(key)
     };
     desk.stage(Stage::Statistics, work).map(|(key, _)| key)
@@ -69,6 +72,8 @@ impl Calibrated {
 
 pub(in crate::run) fn run(desk: &Desk, subject: &Subject, parent: &Parent) -> Result<Calibrated, RunError> {
     let options = options(desk.plan);
+    let held = Held::new(&recipe::trial_part(subject));
+    let tries = options.bias_correction != BiasCorrection::None;
     let observed = |progress: &dyn Progress| -> Result<(Placement, Checkpoint, bool), StageError> {
         let placement = quantize::place(&subject.parent, &options)?;
         let key = key(subject, &placement, &subject.calibration);
@@ -79,7 +84,7 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject, parent: &Parent) -> Re
             atomic::write(&desk.directory.file(CHECKPOINT_FILE), &checkpoint.to_bytes()?)?;
             return Ok((placement, checkpoint, true));
         }
-        let checkpoint = observe(desk, subject, &placement, &key, progress)?;
+        let checkpoint = observe(desk, subject, &placement, &key, tries.then_some(&held), progress)?;
         cache.keep(&checkpoint, progress);
         Ok((placement, checkpoint, false))
     };
@@ -94,7 +99,7 @@ pub(in crate::run) fn run(desk: &Desk, subject: &Subject, parent: &Parent) -> Re
         peak_rss_bytes: host::peak_rss_bytes(),
         from_cache,
     };
-    let recipe = recipe::run(desk, subject, parent, &placement, &statistics, options)?;
+    let recipe = recipe::run(desk, subject, parent, &placement, &statistics, &held, options)?;
     let model = write(desk, &recipe.quantized)?;
     Ok(Calibrated { model, placement, statistics, recipe, summary, unreadable: checkpoint.unreadable })
 }
@@ -143,6 +148,7 @@ fn observe(
     subject: &Subject,
     placement: &Placement,
     key: &str,
+    held: Option<&Held>,
     progress: &dyn Progress,
 ) -> Result<Checkpoint, StageError> {
     let total = subject.calibration.items.len();
@@ -158,7 +164,7 @@ fn observe(
             let peek = |parts: &[&Statistics]| looks.peek(parts);
             let dataset = &subject.calibration;
             let pause = Duration::ZERO;
-            Job { subject, placement, dataset, key, file: file.clone(), allowed, pause, peek: &peek }
+            Job { subject, placement, dataset, key, file: file.clone(), allowed, pause, peek: &peek, held }
                 .observe(progress)?
         }
     };

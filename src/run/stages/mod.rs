@@ -7,6 +7,8 @@ pub(super) mod calibrate;
 pub(super) mod checkpoint;
 pub(super) mod closing;
 pub(super) mod elsewhere;
+mod forms;
+pub(super) mod held;
 pub(super) mod load;
 pub(super) mod measure;
 pub(super) mod observing;

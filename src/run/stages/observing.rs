@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::Checkpoint;
+use super::held::Held;
 use super::prepare::{Subject, misfit};
 use crate::dataset::{self, Dataset, PrefetchOptions, prefetch};
 use crate::engine::builtin::Builtin;
@@ -35,6 +36,8 @@ pub(in crate::run) struct Job<'a> {
     pub pause: Duration,
     /// Shown the statistics after every image, as [`ObserveOptions::peek`].
     pub peek: &'a (dyn Fn(&[&Statistics]) + Sync),
+    /// Offered every image, for those who need some of them again.
+    pub held: Option<&'a Held>,
 }
 
 impl Job<'_> {
@@ -60,6 +63,7 @@ impl Job<'_> {
             allowed: self.allowed,
             dataset: &rest,
             shape: self.subject.sample.shape(),
+            held: self.held,
             progress,
         };
         let parent = &self.subject.parent;
@@ -124,6 +128,7 @@ struct Images<'a> {
     dataset: &'a Dataset,
     /// Channels, height and width that the model takes.
     shape: &'a [usize],
+    held: Option<&'a Held>,
     progress: &'a dyn Progress,
 }
 
@@ -138,7 +143,12 @@ impl Images<'_> {
                 self.taken.fetch_add(1, Ordering::Relaxed);
                 let image = loaded.image.map_err(|error| error.to_string());
                 match image.and_then(|image| misfit(&image, self.shape).map_or(Ok(image), Err)) {
-                    Ok(image) => return Some(image),
+                    Ok(image) => {
+                        if let Some(held) = self.held {
+                            held.offer(&self.dataset.items[loaded.index].path, &image);
+                        }
+                        return Some(image);
+                    }
                     Err(why) => {
                         let name = self.dataset.items[loaded.index].name.clone();
                         let mut list = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,15 +10,15 @@ use ndarray::Array3;
 use serde::Serialize;
 
 use super::baseline::Parent;
+use super::held::Held;
 use super::prepare::Subject;
 use super::verify::head_of;
-use crate::engine::builtin::Builtin;
-use crate::engine::{Engine, LoadOptions};
-use crate::model::{Model, Port, shapes};
+use crate::dataset::Dataset;
+use crate::model::{Model, shapes};
 use crate::progress::Progress;
 use crate::quantize::{
-    self, BiasCorrection, BiasShifts, Judge, ObserveOptions, Options, Placement, Preset, Quantized,
-    RangeMethod, Score, Statistics,
+    self, BiasCorrection, BiasShifts, Judge, Options, Placement, Preset, Quantized, RangeMethod, Score,
+    Statistics,
 };
 use crate::run::RunError;
 use crate::run::events::Stage;
@@ -76,6 +76,7 @@ pub(in crate::run) fn run(
     parent: &Parent,
     placement: &Placement,
     statistics: &Statistics,
+    held: &Held,
     options: Options,
 ) -> Result<Recipe, RunError> {
     let avoids_saturation = desk.plan.optimize.avoid_saturation;
@@ -97,40 +98,47 @@ pub(in crate::run) fn run(
     let measures = auto
         || options.bias_correction == BiasCorrection::Sequential
         || equalizes && options.bias_correction != BiasCorrection::None;
-    let quantize = |progress: &dyn Progress| -> Result<(Options, Quantized, Option<Trial>), StageError> {
-        let trial = if measures { Trial::new(&kitchen, parent, progress)? } else { None };
-        let options = match &trial {
-            Some(trial) if auto => {
-                let sharded = desk.shards.filter(|shards| shards.cut(Step::Candidates).shards > 0);
-                let known = sharded.map(|shards| shards.scores(subject, desk.plan)).transpose()?;
-                kitchen.search(&options, trial, known, progress)?
-            }
-            _ => options.clone(),
+    let quantize =
+        |progress: &dyn Progress| -> Result<(Options, Option<Quantized>, Option<Trial>), StageError> {
+            let images = || held.take().unwrap_or_else(|| trial_images(subject));
+            let trial = if measures { Trial::new(&kitchen, parent, images(), progress)? } else { None };
+            let options = match &trial {
+                Some(trial) if auto => {
+                    let sharded = desk.shards.filter(|shards| shards.cut(Step::Candidates).shards > 0);
+                    let known = sharded.map(|shards| shards.scores(subject, desk.plan)).transpose()?;
+                    kitchen.search(&options, trial, known, progress)?
+                }
+                _ => options.clone(),
+            };
+            let options = kitchen.narrowed(options, progress)?;
+            let ready = options.bias_correction == BiasCorrection::None;
+            let quantized = ready.then(|| kitchen.quantize(&options, &BiasShifts::new())).transpose()?;
+            Ok((options, quantized, trial))
         };
-        let options = kitchen.narrowed(options, progress)?;
-        let plain = Options { bias_correction: BiasCorrection::None, ..options.clone() };
-        let quantized = kitchen.quantize(&plain, &BiasShifts::new())?;
-        Ok((options, quantized, trial))
-    };
     let ((options, quantized, trial), _) = desk.stage(Stage::Quantize, quantize)?;
-    if options.bias_correction == BiasCorrection::None {
+    if let Some(quantized) = quantized {
         let recipe = Recipe { options, shifts: BiasShifts::new(), quantized, source: None };
         return finish(desk, Stage::Quantize, recipe);
     }
     let correct = |progress: &dyn Progress| -> Result<Recipe, StageError> {
-        let (plain, score) = kitchen.correct(options, trial.as_ref(), progress)?;
-        match (&trial, score) {
-            (Some(trial), Some(score)) if equalizes => {
-                match kitchen.equalized(&plain, &score, trial, progress) {
-                    Err(error) if !progress.cancelled() => {
-                        progress.warn(&format!("equalization is not possible ({error}), and is left out"));
-                        Ok(plain)
-                    }
-                    better => Ok(better?.unwrap_or(plain)),
-                }
+        let Some(trial) = &trial else { return Ok(kitchen.fast(options, None, progress)?.recipe()) };
+        // Side by side, since much of either, such as loading, is the work of one thread.
+        let (plain, forms) = std::thread::scope(|scope| {
+            let forms = equalizes.then(|| scope.spawn(|| kitchen.equalized(&options, trial, progress)));
+            let plain = kitchen.fast(options.clone(), Some(trial), progress);
+            let joined = forms.map(|forms| forms.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+            (plain, joined)
+        });
+        let plain = plain?;
+        let forms = match forms {
+            Some(Err(error)) if !progress.cancelled() => {
+                progress.warn(&format!("equalization is not possible ({error}), and is left out"));
+                Vec::new()
             }
-            _ => Ok(plain),
-        }
+            Some(forms) => forms?,
+            None => Vec::new(),
+        };
+        kitchen.best(plain, forms, trial, progress)
     };
     let (recipe, _) = desk.stage(Stage::Correct, correct)?;
     finish(desk, Stage::Correct, recipe)
@@ -163,7 +171,9 @@ pub(in crate::run) fn scores(
     progress: &dyn Progress,
 ) -> Result<Vec<Option<Score>>, StageError> {
     let kitchen = Kitchen::new(subject, placement, statistics);
-    let Some(trial) = Trial::new(&kitchen, parent, progress)? else { return Ok(vec![None; some.len()]) };
+    let Some(trial) = Trial::new(&kitchen, parent, trial_images(subject), progress)? else {
+        return Ok(vec![None; some.len()]);
+    };
     let all = candidates(given);
     let some = all.get(some).unwrap_or_default();
     let one = |(done, options): (usize, &Options)| {
@@ -176,27 +186,31 @@ pub(in crate::run) fn scores(
 
 /// What every candidate is made from.
 #[derive(Clone, Copy)]
-struct Kitchen<'a> {
-    subject: &'a Subject,
+pub(super) struct Kitchen<'a> {
+    pub subject: &'a Subject,
     /// The form of the parent that is quantized, to which the statistics belong.
-    parent: &'a Model,
-    placement: &'a Placement,
-    statistics: &'a Statistics,
-    threads: usize,
+    pub parent: &'a Model,
+    pub placement: &'a Placement,
+    pub statistics: &'a Statistics,
+    pub threads: usize,
     /// Whether layers whose sums saturate in 16 bits get narrower weights.
-    avoids_saturation: bool,
+    pub avoids_saturation: bool,
 }
 
 /// Images to fit on, and the judge with the others.
-struct Trial {
-    fitted: Vec<Array3<f32>>,
-    judge: Judge,
+pub(super) struct Trial {
+    pub fitted: Vec<Array3<f32>>,
+    pub judge: Judge,
 }
 
 impl Trial {
     /// `None` if there are too few images.
-    fn new(kitchen: &Kitchen, parent: &Parent, progress: &dyn Progress) -> Result<Option<Trial>, StageError> {
-        let images = kitchen.subject.some_calibration_images(kitchen.trial_images(), kitchen.threads);
+    fn new(
+        kitchen: &Kitchen,
+        parent: &Parent,
+        images: Vec<Array3<f32>>,
+        progress: &dyn Progress,
+    ) -> Result<Option<Trial>, StageError> {
         if images.len() < FEWEST {
             progress.note(&format!(
                 "{} calibration images are too few to hold some out, so nothing is chosen by measurement",
@@ -220,6 +234,21 @@ impl Trial {
     }
 }
 
+/// The calibration images that take part in a trial, those that can't be read included.
+pub(in crate::run) fn trial_part(subject: &Subject) -> Dataset {
+    subject.calibration.subset(most_images(subject.sample.len() * size_of::<f32>()))
+}
+
+/// Images of so many bytes, preprocessed, that take part in a trial at most.
+pub(in crate::run) fn most_images(image_bytes: usize) -> usize {
+    (MOST_BYTES / image_bytes.max(1)).clamp(FEWEST, FITTED + HELD_OUT)
+}
+
+/// Those of them that can be read, preprocessed.
+fn trial_images(subject: &Subject) -> Vec<Array3<f32>> {
+    subject.stream_images(&trial_part(subject), subject.threads()).collect()
+}
+
 /// The parent's first output for a few images.
 pub(in crate::run) fn first_outputs(
     parent: &Parent,
@@ -241,15 +270,8 @@ impl<'a> Kitchen<'a> {
         Kitchen { subject, parent: &subject.parent, placement, statistics, threads, avoids_saturation: false }
     }
 
-    fn quantize(&self, options: &Options, shifts: &BiasShifts) -> Result<Quantized, StageError> {
+    pub fn quantize(&self, options: &Options, shifts: &BiasShifts) -> Result<Quantized, StageError> {
         Ok(quantize::quantize(self.parent, self.placement, self.statistics, options, shifts)?)
-    }
-
-    /// Images that take part in a trial, at most.
-    fn trial_images(&self) -> usize {
-        let image_bytes = self.subject.sample.len() * size_of::<f32>();
-        let count = (MOST_BYTES / image_bytes.max(1)).clamp(FEWEST, FITTED + HELD_OUT);
-        count.min(self.subject.calibration.items.len())
     }
 
     /// The preset and range that lose least on the held-out images, with the fast correction; judged here but for what
@@ -279,7 +301,7 @@ impl<'a> Kitchen<'a> {
     }
 
     /// `options` with weights of 7 bits where those of 8 saturate, if that is to be avoided.
-    fn narrowed(&self, options: Options, progress: &dyn Progress) -> Result<Options, StageError> {
+    pub fn narrowed(&self, options: Options, progress: &dyn Progress) -> Result<Options, StageError> {
         if !self.avoids_saturation {
             return Ok(options);
         }
@@ -302,99 +324,8 @@ impl<'a> Kitchen<'a> {
         Ok(trial.judge.score(&quantized.model, progress)?)
     }
 
-    /// What equalizing the channels first makes of `plain`, if the held-out images say that it is better.
-    fn equalized(
-        &self,
-        plain: &Recipe,
-        before: &Score,
-        trial: &Trial,
-        progress: &dyn Progress,
-    ) -> Result<Option<Recipe>, StageError> {
-        let fitted = &trial.fitted[..self.fitted_at_once(trial.fitted.len())?];
-        let forms = quantize::equalize(self.parent, self.placement, fitted, self.threads, progress)?;
-        if forms.is_empty() {
-            progress.note("no channels can be equalized");
-        }
-        let (mut best, mut least) = (None, before.loss);
-        for form in forms {
-            let statistics = self.observe(&form.model, progress)?;
-            let kitchen = Kitchen { parent: &form.model, statistics: &statistics, ..*self };
-            let options = kitchen.narrowed(plain.options.clone(), progress)?;
-            let (recipe, score) = kitchen.correct(options, Some(trial), progress)?;
-            let better = score.is_some_and(|score| score.loss < least);
-            let absorbed = match form.absorbed {
-                0 => String::new(),
-                absorbed => format!(", biases took a part of {absorbed}"),
-            };
-            let verdict = if better { "kept" } else { "not kept" };
-            progress.note(&format!("channels of {} tensors equalized{absorbed}: {verdict}", form.tensors));
-            if let Some(score) = score.filter(|_| better) {
-                least = score.loss;
-                best = Some(Recipe { source: Some((form.model, statistics)), ..recipe });
-            }
-        }
-        Ok(best)
-    }
-
-    /// Statistics of another form of the parent, over the images of a trial: factors move every range, so those
-    /// of the parent say nothing.
-    fn observe(&self, model: &Model, progress: &dyn Progress) -> Result<Statistics, StageError> {
-        let total = self.trial_images();
-        let images = self.subject.stream_calibration_images(total, self.threads);
-        let names = |ports: Vec<Port>| ports.into_iter().map(|p| p.name).collect::<Vec<_>>();
-        let extra_outputs = self.placement.observed(&names(model.inputs()), &names(model.outputs()));
-        let session = Builtin.load(model, &LoadOptions { extra_outputs, ..LoadOptions::default() })?;
-        let (threads, start) = (self.threads, Statistics::default());
-        let options = ObserveOptions { threads, total, checkpoint_every: 0, peek: &|_| {} };
-        Ok(quantize::observe(session.as_ref(), self.placement, images, start, options, progress, |_| {})?)
-    }
-
-    /// The sequential correction if the held-out images say that it helps, else the fast one; and what they say
-    /// of it, if they were asked.
-    fn correct(
-        &self,
-        options: Options,
-        trial: Option<&Trial>,
-        progress: &dyn Progress,
-    ) -> Result<(Recipe, Option<Score>), StageError> {
-        let fast = self.quantize(&options, &BiasShifts::new())?;
-        let without = |quantized| {
-            let options = options.clone();
-            Recipe { options, shifts: BiasShifts::new(), quantized, source: None }
-        };
-        let Some(trial) = trial else { return Ok((without(fast), None)) };
-        let before = trial.judge.score(&fast.model, progress)?;
-        if options.bias_correction != BiasCorrection::Sequential {
-            return Ok((without(fast), Some(before)));
-        }
-        let images = &trial.fitted[..self.fitted_at_once(trial.fitted.len())?];
-        let (parent, threads) = (self.parent, self.threads);
-        let shifts =
-            match quantize::sequential_shifts(parent, self.placement, &fast, images, threads, progress) {
-                Ok(shifts) => shifts,
-                Err(error) if progress.cancelled() => return Err(error.into()),
-                Err(error) => {
-                    progress
-                        .warn(&format!("bias correction sequential is not possible ({error}); fast is kept"));
-                    return Ok((without(fast), Some(before)));
-                }
-            };
-        let corrected = self.quantize(&options, &shifts)?;
-        let after = trial.judge.score(&corrected.model, progress)?;
-        progress.note(&format!("bias correction fast: {}", in_words(&before)));
-        progress.note(&format!(
-            "bias correction sequential: {}; {}",
-            in_words(&after),
-            if after.loss < before.loss { "kept" } else { "not kept" }
-        ));
-        if after.loss < before.loss {
-            return Ok((Recipe { options, shifts, quantized: corrected, source: None }, Some(after)));
-        }
-        Ok((without(fast), Some(before)))
-    }
-
     /// Images whose activations fit into memory together: the largest tensors are alive at the same time.
-    fn fitted_at_once(&self, images: usize) -> Result<usize, StageError> {
+    pub fn fitted_at_once(&self, images: usize) -> Result<usize, StageError> {
         const ALIVE: usize = 3;
         let shapes = shapes::infer(&self.subject.parent, 1)?;
         let sizes = self.placement.tensors.iter().filter_map(|t| shapes.get(&t.name));
@@ -406,7 +337,7 @@ impl<'a> Kitchen<'a> {
 }
 
 /// A score for the log.
-fn in_words(score: &Score) -> String {
+pub(super) fn in_words(score: &Score) -> String {
     match score.agreement {
         Some(agreement) => format!(
             "KL divergence {:.5}, agreement {:.1} % on {} held-out images",

@@ -1,11 +1,14 @@
-//! The kernels on the layers of MobileNetV2 (224 × 224), and on depthwise windows of other networks, per tier:
-//! `cargo bench --bench kernels`.
+//! The kernels on the layers of MobileNetV2 (224 × 224), on depthwise windows of other networks, and on attention of
+//! small transformers, per tier: `cargo bench --bench kernels`.
 //!
 //! Criterion's throughput is in multiply-accumulates: elements per second are MAC/s.
 
 use std::hint::black_box;
 
-use calib8::kernels::{DepthwiseWeights, GemmWeights, Geometry, Isa, Output, SLACK};
+use calib8::kernels::{
+    Attention, ByteAttention, DepthwiseWeights, GemmWeights, Geometry, Isa, Output, Products, SLACK, attend,
+    attend_u8,
+};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Pixels, input channels, output channels, and how often the layer occurs.
@@ -48,6 +51,9 @@ const DEPTHWISE: [(usize, usize, usize, u32); 10] = [
 /// Input side, channels, stride and kernel side of windows in MobileNetV3, EfficientNet and ConvNeXt.
 const WIDE_WINDOWS: [(usize, usize, usize, usize); 4] =
     [(28, 120, 1, 5), (28, 240, 2, 5), (14, 480, 1, 5), (14, 384, 1, 7)];
+
+/// Heads, tokens, and elements of a token of one head, of a compact transformer (CCT) and of DeiT.
+const ATTENTION: [(usize, usize, usize); 2] = [(4, 256, 32), (3, 197, 64)];
 
 /// Bytes that look random: the same every time.
 fn bytes(len: usize) -> Vec<u8> {
@@ -99,6 +105,45 @@ fn depthwise(isa: Isa, side: usize, channels: usize, stride: usize, kernel: usiz
     (Box::new(move || weights.run(black_box(&x), &geometry, black_box(&mut out))), macs)
 }
 
+/// Of queries, keys and values that one product made: `[token][heads · depth]` each, in INT8 and FP32.
+fn attention(isa: Isa, heads: usize, tokens: usize, depth: usize) -> ([Layer; 2], usize) {
+    let row = heads * depth;
+    let scores = Products {
+        outer: vec![(heads, [depth, depth, tokens * tokens])],
+        m: tokens,
+        k: depth,
+        n: tokens,
+        first: [0, 0],
+        a: [row, 1],
+        b: [1, row],
+        out: [tokens, 1],
+    };
+    let values = Products {
+        outer: vec![(heads, [tokens * tokens, depth, depth])],
+        k: tokens,
+        n: depth,
+        a: [tokens, 1],
+        b: [row, 1],
+        out: [row, 1],
+        ..scores.clone()
+    };
+    let attention = Attention { scores, scale: (depth as f32).powf(-0.5), values };
+    let of = ByteAttention {
+        attention: attention.clone(),
+        of: [(0.02, 128); 3],
+        rounded: vec![],
+        shares: (0.001, 0),
+        out: Some((0.02, 128)),
+    };
+    let bytes = bytes(tokens * row + SLACK);
+    let floats: Vec<f32> = bytes.iter().map(|byte| (f32::from(*byte) - 128.0) * 0.02).collect();
+    let (mut out, mut float_out) = (vec![0; tokens * row], vec![0.0; tokens * row]);
+    let int8 = move || attend_u8(isa, black_box(&bytes), &bytes, &bytes, &of, black_box(&mut out));
+    let fp32 =
+        move || attend(isa, black_box(&floats), &floats, &floats, &attention, black_box(&mut float_out));
+    ([Box::new(int8), Box::new(fp32)], 2 * heads * tokens * tokens * depth)
+}
+
 /// Each layer on its own, and all of them one after the other as often as the network has them.
 fn group(c: &mut Criterion, name: &str, layers: Vec<(String, Layer, usize, u32)>) {
     let mut group = c.benchmark_group(name);
@@ -136,6 +181,14 @@ fn mobilenet_v2(c: &mut Criterion) {
             (format!("{side}x{side}x{channels}/{stride}, {kernel}x{kernel}"), layer, macs, 1)
         });
         group(c, &format!("wide windows/{}", isa.name()), layers.collect());
+        for (at, format) in ["INT8", "FP32"].into_iter().enumerate() {
+            let layers = ATTENTION.map(|(heads, tokens, depth)| {
+                let (layers, macs) = attention(isa, heads, tokens, depth);
+                let [int8, fp32] = layers;
+                (format!("{heads}x{tokens}x{depth}"), if at == 0 { int8 } else { fp32 }, macs, 1)
+            });
+            group(c, &format!("attention in {format}/{}", isa.name()), layers.into());
+        }
     }
 }
 

@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn no_thread_has_a_tile_more_than_another() {
-        for (size, pieces) in [(size(196, 4, 256 * 1024, 256), 2), (size(3136, 4, 64 * 256, 64), 5)] {
+        for (size, pieces) in [(size(196, 4, 1024 * 256, 1024), 2), (size(3136, 4, 64 * 256, 64), 5)] {
             let shares = size.shares(2);
             let tiles = |shares: &Vec<Share>| -> usize {
                 shares.iter().map(|share| share.rows.len().div_ceil(ROWS) * share.blocks.len()).sum()

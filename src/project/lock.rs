@@ -8,7 +8,8 @@
 //!
 //! Whoever only looks takes a shared lock for a moment, so that those who look do not see each other. On a busy
 //! machine a moment may be long, so whoever takes the lock for good waits while others only look, which a shared lock
-//! of its own tells.
+//! of its own tells. A process that was killed gives its memory back before its locks, and a child that it was about to
+//! start has them until it runs: so a holder that is gone is waited for, too.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -26,7 +27,8 @@ pub const LOCK_FILE: &str = "lock";
 /// How often a lock that is held is tried again, since its holder may be letting go, and after how long.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
-/// How long to wait for those who only look: a process that gets no core, or was stopped, in the middle of a look.
+/// How long to wait for those who only look, a process that gets no core, or was stopped, in the middle of a look; and
+/// for a holder that is gone.
 const LOOKS: Duration = Duration::from_secs(10);
 
 /// Holds a folder until dropped.
@@ -55,6 +57,14 @@ impl fmt::Display for Holder {
 }
 
 impl Holder {
+    /// Whether it is known that this process is no more: one without a program.
+    fn is_gone(&self) -> bool {
+        let is_here = self.host.as_ref() == Some(&host::hostname());
+        let program = self.pid.filter(|_| is_here).map(|pid| std::fs::read_link(format!("/proc/{pid}/exe")));
+        matches!(program, Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound)
+            && Path::new("/proc/self/exe").exists()
+    }
+
     /// Reads `process 12 on host`.
     fn parse(text: &str) -> Holder {
         let mut words = text.split_whitespace();
@@ -92,7 +102,7 @@ impl RunLock {
             .map_err(failed)?;
         let kept = match lock(&file) {
             Ok(()) => true,
-            Err(TryLockError::WouldBlock) => return Err(locked(folder, &read_holder(&mut file))),
+            Err(TryLockError::WouldBlock) => return Err(locked(folder, &read_holder(&file))),
             Err(TryLockError::Error(source)) if is_without_locks(&source) => false,
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         };
@@ -109,9 +119,9 @@ impl RunLock {
 
     /// Who works in `folder` now, if anybody does. Changes nothing.
     pub fn holder(folder: &Path) -> Option<Holder> {
-        let mut file = File::open(folder.join(LOCK_FILE)).ok()?;
+        let file = File::open(folder.join(LOCK_FILE)).ok()?;
         match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Some(read_holder(&mut file)),
+            Err(TryLockError::WouldBlock) => Some(read_holder(&file)),
             _ => None,
         }
     }
@@ -154,7 +164,8 @@ fn lock_patiently(file: &File) -> Result<(), TryLockError> {
             Ok(()) => file.unlock().map_err(TryLockError::Error)?,
             Err(_) => held += 1,
         }
-        if held == TRIES || start.elapsed() > LOOKS {
+        let has_waited = held >= TRIES && !read_holder(file).is_gone();
+        if has_waited || start.elapsed() > LOOKS {
             return Err(TryLockError::WouldBlock);
         }
         std::thread::sleep(PAUSE);
@@ -165,7 +176,7 @@ fn locked(folder: &Path, holder: &Holder) -> ProjectError {
     ProjectError::Locked { folder: folder.to_path_buf(), holder: holder.to_string() }
 }
 
-fn read_holder(file: &mut File) -> Holder {
+fn read_holder(mut file: &File) -> Holder {
     let mut text = String::new();
     let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(200).read_to_string(&mut text));
     Holder::parse(if read.is_ok() { &text } else { "" })
@@ -232,5 +243,23 @@ mod tests {
         assert_eq!(Holder::parse("process 12 on box\n"), Holder { pid: Some(12), host: Some("box".into()) });
         assert_eq!(Holder::parse("").to_string(), "another process");
         assert_eq!(Holder::parse("process x on box").to_string(), "another process");
+    }
+
+    #[test]
+    fn a_holder_that_is_gone_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join(LOCK_FILE)).unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let gone = Holder { pid: Some(child.id()), host: Some(host::hostname()) };
+        child.wait().unwrap();
+        std::fs::write(folder.path().join(LOCK_FILE), format!("{gone}\n")).unwrap();
+        file.try_lock().unwrap();
+        // Longer than a holder that lives would be waited for.
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(PAUSE * (3 * TRIES));
+            drop(file);
+        });
+        RunLock::take(folder.path()).unwrap();
+        late.join().unwrap();
     }
 }

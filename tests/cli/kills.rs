@@ -84,7 +84,7 @@ fn a_checkpoint_of_another_version_is_not_used_and_that_is_said() {
     fs::write(workspace.path("out/checkpoint"), checkpoint.to_string()).unwrap();
     let done = workspace.run(&["--resume"]);
     assert_eq!(done.code, Some(0), "{done}");
-    assert!(done.stderr.contains("the checkpoint is not used, it is of version 99, expected 1"), "{done}");
+    assert!(done.stderr.contains("the checkpoint is not used, it is of version 99, expected 2"), "{done}");
     assert_eq!(workspace.output("model.int8.onnx"), undisturbed);
 }
 

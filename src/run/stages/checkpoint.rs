@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::quantize::Statistics;
 
 /// Version of the format; another one is not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Statistics of the first images, and what they belong to.
 #[derive(Debug, Clone, Serialize, Deserialize)]

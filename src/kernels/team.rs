@@ -26,11 +26,16 @@ struct Handed(*const Work);
 // SAFETY: the closure behind it is `Sync`, so a reference may go to other threads.
 unsafe impl Send for Handed {}
 
+/// Something in cache lines of its own (of two, which processors fetch together): who waits for it to change does not slow
+/// down those who write beside it.
+#[repr(align(128))]
+struct Apart<T>(T);
+
 struct Shared {
     /// Counts the jobs; a worker that finds it changed has a job.
-    job: AtomicUsize,
+    job: Apart<AtomicUsize>,
     /// Workers that are not done with the current job.
-    busy: AtomicUsize,
+    busy: Apart<AtomicUsize>,
     ends: AtomicBool,
     work: Mutex<Option<Handed>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -61,8 +66,8 @@ impl Team {
     /// A thread can't be had.
     pub fn new(threads: usize, begin: impl Fn(usize) + Send + Clone + 'static) -> std::io::Result<Team> {
         let shared = Arc::new(Shared {
-            job: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
+            job: Apart(AtomicUsize::new(0)),
+            busy: Apart(AtomicUsize::new(0)),
             ends: AtomicBool::new(false),
             work: Mutex::new(None),
             panic: Mutex::new(None),
@@ -107,8 +112,8 @@ impl Team {
         let handed =
             Handed(unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Work>(work) });
         *locked(&shared.work) = Some(handed);
-        shared.busy.store(self.workers.len(), Ordering::Relaxed);
-        shared.job.fetch_add(1, Ordering::Release);
+        shared.busy.0.store(self.workers.len(), Ordering::Relaxed);
+        shared.job.0.fetch_add(1, Ordering::Release);
         for worker in &self.workers {
             worker.thread().unpark();
         }
@@ -129,7 +134,7 @@ struct Done<'a>(&'a Shared);
 impl Drop for Done<'_> {
     fn drop(&mut self) {
         let mut looks = 0;
-        while self.0.busy.load(Ordering::Acquire) > 0 {
+        while self.0.busy.0.load(Ordering::Acquire) > 0 {
             looks += 1;
             if looks < LOOKS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
@@ -139,7 +144,7 @@ impl Drop for Done<'_> {
 impl Drop for Team {
     fn drop(&mut self) {
         self.shared.ends.store(true, Ordering::Relaxed);
-        self.shared.job.fetch_add(1, Ordering::Release);
+        self.shared.job.0.fetch_add(1, Ordering::Release);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             // A worker that panicked outside of work has nothing to say.
@@ -153,7 +158,7 @@ fn serve(shared: &Shared, number: usize) {
     let mut seen = 0;
     loop {
         let mut looks = 0;
-        while shared.job.load(Ordering::Acquire) == seen {
+        while shared.job.0.load(Ordering::Acquire) == seen {
             looks += 1;
             // A job that was given since the last look left a token, with which `park` returns at once.
             if looks < LOOKS_FOR_WORK { std::hint::spin_loop() } else { std::thread::park() }
@@ -170,7 +175,7 @@ fn serve(shared: &Shared, number: usize) {
                 *locked(&shared.panic) = Some(payload);
             }
         }
-        shared.busy.fetch_sub(1, Ordering::Release);
+        shared.busy.0.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -1,5 +1,5 @@
-//! Rules of single operators that tract relies on without looking: a graph that breaks one would make it work, or
-//! take memory, without end, or read what is not its own.
+//! Rules of single operators that tract, and what is built here, rely on without looking: a graph that breaks one would
+//! make it work, or take memory, without end, or read what is not its own or not there.
 
 use std::collections::HashMap;
 
@@ -74,7 +74,55 @@ fn window(node: &NodeProto) -> Option<String> {
     positive.or_else(|| ["pads", "output_padding"].into_iter().find_map(|name| wrong(name, 0)))
 }
 
+/// Operators that read nothing.
+const SOURCES: [&str; 5] = ["Constant", "Optional", "RandomNormal", "RandomUniform", "SequenceEmpty"];
+
+/// The least number of inputs of operators that read more than one.
+const LEAST_INPUTS: [(&str, usize); 27] = [
+    ("Add", 2),
+    ("BatchNormalization", 5),
+    ("Conv", 2),
+    ("ConvInteger", 2),
+    ("ConvTranspose", 2),
+    ("DequantizeLinear", 2),
+    ("Div", 2),
+    ("Expand", 2),
+    ("Gather", 2),
+    ("Gemm", 2),
+    ("InstanceNormalization", 3),
+    ("LayerNormalization", 2),
+    ("MatMul", 2),
+    ("MatMulInteger", 2),
+    ("Mul", 2),
+    ("PRelu", 2),
+    ("Pow", 2),
+    ("QLinearAdd", 7),
+    ("QLinearConv", 8),
+    ("QLinearGlobalAveragePool", 5),
+    ("QLinearMatMul", 8),
+    ("QLinearMul", 7),
+    ("QuantizeLinear", 2),
+    ("Reshape", 2),
+    ("Sub", 2),
+    ("Tile", 2),
+    ("Where", 3),
+];
+
+/// What a node lacks, if it lacks inputs or an output.
+fn lacking(node: &NodeProto) -> Option<String> {
+    let op = node.op_type.as_str();
+    let least = LEAST_INPUTS.iter().find(|(name, _)| *name == op).map_or(1, |(_, least)| *least);
+    if node.output.is_empty() {
+        return Some("it has no output".into());
+    }
+    (node.input.len() < least && !SOURCES.contains(&op))
+        .then(|| format!("it has {} inputs, expected at least {least}", node.input.len()))
+}
+
 fn broken(node: &NodeProto, ranks: &HashMap<&str, usize>) -> Option<String> {
+    if let Some(what) = lacking(node) {
+        return Some(what);
+    }
     if OF_WINDOWS.contains(&node.op_type.as_str())
         && let Some(what) = window(node)
     {
@@ -106,6 +154,20 @@ fn broken(node: &NodeProto, ranks: &HashMap<&str, usize>) -> Option<String> {
 mod tests {
     use super::*;
     use crate::model::graph::{node, tensor, with_ints};
+
+    #[test]
+    fn operators_have_the_inputs_that_they_compute_with() {
+        let of = |op: &str, inputs: &[&str], outputs: &[&str]| {
+            check(&GraphProto { node: vec![node(op, "n", inputs, outputs)], ..Default::default() })
+        };
+        let error = of("GlobalAveragePool", &[], &["y"]).unwrap_err();
+        assert_eq!(error, "node 'n' (GlobalAveragePool): it has 0 inputs, expected at least 1");
+        let error = of("Conv", &["x"], &["y"]).unwrap_err();
+        assert_eq!(error, "node 'n' (Conv): it has 1 inputs, expected at least 2");
+        assert_eq!(of("Relu", &["x"], &[]).unwrap_err(), "node 'n' (Relu): it has no output");
+        assert_eq!(of("Constant", &[], &["y"]), Ok(()));
+        assert_eq!(of("Gemm", &["x", "w"], &["y"]), Ok(()));
+    }
 
     #[test]
     fn what_has_channels_has_a_batch_before_them() {

@@ -210,7 +210,10 @@ pub fn quantizable(node: &NodeProto, is_constant: impl Fn(&str) -> bool) -> Resu
     };
     match node.op_type.as_str() {
         "Conv" | "Gemm" => weights("its weights are not constant"),
-        "MatMul" => weights("multiplies two activations, runs in FP32"),
+        "MatMul" if node.input.first().is_some_and(|name| is_constant(name)) => {
+            Err("multiplies a constant by an activation, runs in FP32")
+        }
+        "MatMul" => Ok(()),
         "MaxPool" if node.output.get(1).is_some_and(|o| !o.is_empty()) => {
             Err("gives out indices, runs in FP32")
         }
@@ -394,7 +397,9 @@ mod tests {
         let of = |op: &str, inputs: &[&str]| quantizable(&node(op, "n", inputs, &["y"]), constant);
         assert_eq!(of("Conv", &["x", "w"]), Ok(()));
         assert_eq!(of("Conv", &["x", "v"]), Err("its weights are not constant"));
-        assert_eq!(of("MatMul", &["x", "v"]), Err("multiplies two activations, runs in FP32"));
+        assert_eq!(of("MatMul", &["x", "w"]), Ok(()));
+        assert_eq!(of("MatMul", &["x", "v"]), Ok(()));
+        assert_eq!(of("MatMul", &["w", "v"]), Err("multiplies a constant by an activation, runs in FP32"));
         assert_eq!(of("Add", &["x", "v"]), Ok(()));
         assert_eq!(of("Add", &["x", "w"]), Ok(()));
         assert_eq!(of("Softmax", &["x"]), Err("runs in FP32"));

@@ -219,7 +219,7 @@ impl GemmWeights {
                 let panels = packed.panels();
                 assert!(panels.is_some(), "weights of the {} tier can't be replaced", isa.name());
                 if let Some(panels) = panels {
-                    panels.fill(isa, [n, k], b, steps, input_zero_point, factor);
+                    panels.fill(isa, k, b, steps, input_zero_point, factor);
                 }
             }
         }

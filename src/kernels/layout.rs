@@ -153,13 +153,13 @@ impl Panels {
 }
 
 impl Panels {
-    /// Replaces the weights of `n` channels over `k` inputs, laid out for f32 stores, by the bytes `b` less 128, `steps` from
-    /// one channel to the next and from one input to the next, one of which is 1; biases take the zero point of the input
-    /// out, and all channels get `factor`.
+    /// Replaces the weights over `k` inputs, laid out for f32 stores, by the bytes `b` less 128, `steps` from one channel to
+    /// the next and from one input to the next, one of which is 1; biases take the zero point of the input out, and all
+    /// channels get `factor`.
     pub(super) fn fill(
         &mut self,
         isa: Isa,
-        size: [usize; 2],
+        k: usize,
         b: &[u8],
         steps: [usize; 2],
         input_zero_point: u8,
@@ -168,10 +168,10 @@ impl Panels {
         let panels = self;
         if steps[1] == 1 {
             let step = steps[0];
-            per_tier!(isa, fill_rows(panels: &mut Panels, size: [usize; 2], b: &[u8], step: usize));
+            per_tier!(isa, fill_rows(panels: &mut Panels, k: usize, b: &[u8], step: usize));
         } else {
             let step = steps[1];
-            per_tier!(isa, fill_columns(panels: &mut Panels, size: [usize; 2], b: &[u8], step: usize));
+            per_tier!(isa, fill_columns(panels: &mut Panels, k: usize, b: &[u8], step: usize));
         }
         let zero_point = -i32::from(input_zero_point);
         panels.bias.iter_mut().for_each(|bias| *bias = bias.wrapping_mul(zero_point));
@@ -192,7 +192,7 @@ fn signed(four: [u8; 4]) -> [i8; 4] {
 
 /// Weights whose inputs are consecutive, `step` from one channel to the next; biases become the sums of weights.
 #[inline(always)]
-fn fill_rows(panels: &mut Panels, [_, k]: [usize; 2], b: &[u8], step: usize) {
+fn fill_rows(panels: &mut Panels, k: usize, b: &[u8], step: usize) {
     let lanes = panels.lanes();
     let Panels { blocks, weights, bias, .. } = panels;
     for block in blocks.iter() {
@@ -217,7 +217,7 @@ fn fill_rows(panels: &mut Panels, [_, k]: [usize; 2], b: &[u8], step: usize) {
 
 /// Weights whose channels are consecutive, `step` from one input to the next; biases become the sums of weights.
 #[inline(always)]
-fn fill_columns(panels: &mut Panels, [_, k]: [usize; 2], b: &[u8], step: usize) {
+fn fill_columns(panels: &mut Panels, k: usize, b: &[u8], step: usize) {
     let lanes = panels.lanes();
     let Panels { blocks, weights, bias, .. } = panels;
     for block in blocks.iter() {
